@@ -1,0 +1,1 @@
+"""Stand-ins for the services that wetmap talks to; loopback only."""

@@ -1,0 +1,122 @@
+"""The grid: snapped, exact, pixel centres, true areas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import CRS, Geod, Transformer
+from shapely.geometry import MultiPolygon, box
+
+from wetmap.errors import UsageError
+from wetmap.geo import Aoi, Grid, make_grid, read_aoi
+
+GRID = Grid(crs="EPSG:32620", res_m=10.0, left=388000.0, top=5084000.0, height=213, width=337)
+
+
+def area(west: float, south: float, east: float, north: float) -> Aoi:
+    return Aoi("area", MultiPolygon([box(west, south, east, north)]))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    west=st.floats(-179, 178),
+    south=st.floats(-70, 70),
+    size=st.floats(0.001, 0.05),
+    res_m=st.sampled_from([5.0, 10.0, 20.0, 30.0]),
+)
+def test_grid_is_snapped_and_holds_the_area(west: float, south: float, size: float, res_m: float) -> None:
+    aoi = area(west, south, west + size, south + size)
+    grid = make_grid(aoi, res_m=res_m)
+    left, bottom, right, top = grid.bounds
+    assert grid.left % res_m == 0
+    assert grid.top % res_m == 0
+    inner = aoi.bounds_in(grid.crs)
+    assert left <= inner[0] + 1e-4
+    assert bottom <= inner[1] + 1e-4
+    assert right >= inner[2] - 1e-4
+    assert top >= inner[3] - 1e-4
+    assert right - inner[2] < res_m + 1e-4
+    assert bottom > inner[1] - res_m - 1e-4
+
+
+def test_transform_round_trips_through_gdal(tmp_path: Path) -> None:
+    path = tmp_path / "grid.tif"
+    grid = Grid("EPSG:2953", 10.0, 2488010.0, 7437650.0, 3, 5)
+    profile = {"driver": "GTiff", "height": 3, "width": 5, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", crs=grid.crs, transform=grid.transform, **profile) as target:
+        target.write(np.zeros((1, 3, 5), dtype=np.uint8))
+    with rasterio.open(path) as source:
+        assert all(abs(a - b) < 1e-9 for a, b in zip(source.transform, grid.transform, strict=True))
+        assert source.xy(0, 0) == (grid.x[0], grid.y[0])
+        assert source.xy(2, 4) == (grid.x[4], grid.y[2])
+    assert Grid.from_json(grid.to_json()) == grid
+
+
+def test_window_keeps_the_raster() -> None:
+    window = GRID.window(-5, 7, 20, 30)
+    assert window.x[0] == GRID.x[7]
+    assert window.y[5] == GRID.y[0]
+
+
+@settings(deadline=None, max_examples=30)
+@given(block_px=st.integers(32, 400), height=st.integers(1, 700), width=st.integers(1, 700))
+def test_blocks_cover_every_pixel_once(block_px: int, height: int, width: int) -> None:
+    grid = Grid("EPSG:32620", 10.0, 0.0, 0.0, height, width)
+    seen = np.zeros(grid.shape, dtype=int)
+    for block in grid.blocks(block_px):
+        seen[block.slices] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("crs", "left", "top"),
+    [("EPSG:32620", 388000.0, 5084000.0), ("EPSG:32619", 833000.0, 5100000.0), ("EPSG:2953", 2600000.0, 7400000.0)],
+)
+def test_pixel_area_is_the_geodesic_area(crs: str, left: float, top: float) -> None:
+    grid = Grid(crs, 10.0, left, top, 200, 300)
+    to_lonlat = Transformer.from_crs(crs, CRS(crs).geodetic_crs, always_xy=True)
+    geod = CRS(crs).get_geod()
+    assert isinstance(geod, Geod)
+    areas = grid.pixel_area_m2()
+    for row, col in ((0, 0), (199, 299), (67, 130)):
+        x0, y0 = left + col * 10, top - row * 10
+        corners = [(x0, y0), (x0 + 10, y0), (x0 + 10, y0 - 10), (x0, y0 - 10)]
+        lon, lat = to_lonlat.transform([c[0] for c in corners], [c[1] for c in corners])
+        true = abs(geod.polygon_area_perimeter(lon, lat)[0])
+        assert areas[row, col] == pytest.approx(true, rel=2e-6)
+
+
+def test_utm_inflates_and_the_area_says_so() -> None:
+    """At the edge of a zone a UTM pixel of 10 m covers less ground than 100 m2; at the central meridian more."""
+    edge = Grid("EPSG:32619", 10.0, 833000.0, 5100000.0, 2, 2)
+    middle = Grid("EPSG:32619", 10.0, 500000.0, 5100000.0, 2, 2)
+    assert edge.pixel_area_m2().mean() < 99.9
+    assert middle.pixel_area_m2().mean() == pytest.approx(100 / 0.9996**2, rel=1e-6)
+
+
+def test_area_does_not_depend_on_blocks() -> None:
+    whole = GRID.pixel_area_m2()
+    for block in GRID.blocks(50):
+        np.testing.assert_array_equal(GRID.pixel_area_m2(block), whole[block.slices])
+
+
+@pytest.mark.parametrize(
+    ("crs", "message"),
+    [("EPSG:4326", "degree"), ("EPSG:2263", "foot"), ("EPSG:999999", "not a CRS"), ("nonsense", "not a CRS")],
+)
+def test_crs_that_cannot_be_a_grid_is_refused(crs: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_grid(area(-64.42, 45.89, -64.40, 45.90), crs=crs)
+
+
+def test_crs_override(write_area: Callable[..., Path]) -> None:
+    grid = make_grid(read_aoi(write_area()), crs="EPSG:2953")
+    assert grid.crs == "EPSG:2953"
+    assert math.isclose(grid.width * 10, 1550, rel_tol=0.05)

@@ -1,0 +1,149 @@
+"""Decibels, speckle filters, footprints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wetmap.imagery.radar import boxcar, erode_footprint, footprint_reach_px, from_db, lee, to_db
+from wetmap.imagery.windows import box_sum, disc, disc_sum, shifted
+
+LOOKS = 4.4
+
+
+def speckled(side: int = 120, mean: float = 0.1, seed: int = 0) -> np.ndarray:
+    return mean * np.random.default_rng(seed).gamma(LOOKS, 1 / LOOKS, (side, side))
+
+
+class TestDecibels:
+    def test_by_hand_and_back(self) -> None:
+        np.testing.assert_allclose(to_db(np.array([1.0, 0.1, 0.01])), [0, -10, -20])
+        np.testing.assert_allclose(from_db(to_db(np.array([0.3, 0.02]))), [0.3, 0.02])
+
+    def test_what_is_not_positive_is_not_observed(self) -> None:
+        assert np.isnan(to_db(np.array([0.0, -1.0, np.nan]))).all()
+
+
+class TestFilters:
+    @pytest.mark.parametrize("window", [3, 5, 7])
+    def test_mean_is_kept_and_variance_falls(self, window: int) -> None:
+        power = speckled()
+        for smooth in (boxcar(power, window), lee(power, window, LOOKS)):
+            inner = smooth[10:-10, 10:-10]
+            assert inner.mean() == pytest.approx(0.1, rel=0.02)
+            assert inner.mean() ** 2 / inner.var() > 2 * LOOKS
+
+    def test_boxcar_of_independent_speckle_has_n_times_the_looks(self) -> None:
+        inner = boxcar(speckled(240), 5)[10:-10, 10:-10]
+        assert inner.mean() ** 2 / inner.var() == pytest.approx(25 * LOOKS, rel=0.1)
+
+    @pytest.mark.parametrize("value", [0.02, 3.0])
+    def test_even_ground_stays(self, value: float) -> None:
+        even = np.full((12, 12), value)
+        np.testing.assert_allclose(lee(even, 5, LOOKS), even, rtol=1e-12)
+        np.testing.assert_allclose(boxcar(even, 5), even, rtol=1e-12)
+
+    def test_lee_by_hand(self) -> None:
+        power = np.full((3, 3), 0.1)
+        power[1, 1] = 1.0
+        mean = (0.8 + 1.0) / 9
+        variance = (8 * 0.01 + 1.0) / 9 - mean**2
+        noise = mean**2 / LOOKS
+        signal = (variance - noise) / (1 + 1 / LOOKS)
+        expected = mean + signal / (signal + noise) * (1.0 - mean)
+        assert lee(power, 3, LOOKS)[1, 1] == pytest.approx(expected, rel=1e-12)
+        assert expected > 0.7
+
+    def test_lee_keeps_an_edge_that_boxcar_blurs(self) -> None:
+        step = np.where(np.arange(60) < 30, 0.02, 0.5)[np.newaxis, :] * np.ones((60, 1))
+        scene = step * speckled(60, 1.0)
+
+        def blur(values: np.ndarray) -> float:
+            return float(np.abs(values - step)[10:-10, 28:32].mean())
+
+        assert blur(lee(scene, 7, LOOKS)) < 0.6 * blur(boxcar(scene, 7))
+
+    def test_what_is_not_observed_neither_spreads_nor_fills(self) -> None:
+        power = speckled(30)
+        power[10:14, 10] = np.nan
+        for smooth in (boxcar(power, 5), lee(power, 5, LOOKS)):
+            np.testing.assert_array_equal(np.isnan(smooth), np.isnan(power))
+        zeroed = np.where(np.isnan(power), 0.0, power)
+        assert boxcar(power, 5)[12, 11] > boxcar(zeroed, 5)[12, 11]
+
+    @settings(max_examples=20, deadline=None)
+    @given(y0=st.integers(0, 20), x0=st.integers(0, 20), window=st.sampled_from([3, 5, 9]))
+    def test_same_bits_wherever_the_array_begins(self, y0: int, x0: int, window: int) -> None:
+        power = speckled(60, seed=3)
+        power[20:25, 30] = np.nan
+        margin = window // 2
+        piece = power[y0 : y0 + 35, x0 : x0 + 37]
+        for whole, part in (
+            (lee(power, window, LOOKS), lee(piece, window, LOOKS)),
+            (boxcar(power, window), boxcar(piece, window)),
+        ):
+            expected = whole[y0 + margin : y0 + 35 - margin, x0 + margin : x0 + 37 - margin]
+            np.testing.assert_array_equal(part[margin:-margin, margin:-margin], expected)
+
+
+class TestFootprint:
+    def test_rim_is_taken_off(self) -> None:
+        valid = np.zeros((40, 60), dtype=bool)
+        valid[:, 20:] = True
+        kept = erode_footprint(valid, 5)
+        np.testing.assert_array_equal(kept[20], np.arange(60) >= 25)
+
+    def test_edge_of_the_array_is_no_rim(self) -> None:
+        valid = np.ones((20, 20), dtype=bool)
+        assert erode_footprint(valid, 5).all()
+
+    @pytest.mark.parametrize("width", [1, 2, 4])
+    def test_small_holes_do_not_eat_their_neighbours(self, width: int) -> None:
+        valid = np.ones((40, 40), dtype=bool)
+        valid[20 : 20 + width, 10:30] = False
+        np.testing.assert_array_equal(erode_footprint(valid, 5), valid)
+
+    def test_large_gaps_are_outside(self) -> None:
+        valid = np.ones((40, 40), dtype=bool)
+        valid[15:25, 15:25] = False
+        assert (erode_footprint(valid, 3) & ~valid).sum() == 0
+        assert not erode_footprint(valid, 3)[20, 12]
+
+    def test_no_rim_asked(self) -> None:
+        valid = np.random.default_rng(0).random((9, 9)) > 0.5
+        np.testing.assert_array_equal(erode_footprint(valid, 0), valid)
+
+    @settings(max_examples=30, deadline=None)
+    @given(seed=st.integers(0, 1000), rim=st.integers(1, 6))
+    def test_reach_is_honest(self, seed: int, rim: int) -> None:
+        """What lies farther than the reach changes nothing."""
+        rng = np.random.default_rng(seed)
+        valid = np.kron(rng.random((12, 12)) > 0.3, np.ones((6, 6), dtype=bool)).astype(bool)
+        margin = footprint_reach_px(rim)
+        piece = valid[8 : 8 + 20 + 2 * margin, 5 : 5 + 20 + 2 * margin]
+        inner = erode_footprint(piece, rim)[margin:-margin, margin:-margin]
+        np.testing.assert_array_equal(
+            inner, erode_footprint(valid, rim)[8 + margin :, 5 + margin :][: inner.shape[0], : inner.shape[1]]
+        )
+
+
+class TestWindows:
+    def test_shifted(self) -> None:
+        values = np.arange(6).reshape(2, 3)
+        np.testing.assert_array_equal(shifted(values, 0, 1, -1), [[1, 2, -1], [4, 5, -1]])
+        np.testing.assert_array_equal(shifted(values, -1, 0, -1), [[-1, -1, -1], [0, 1, 2]])
+        np.testing.assert_array_equal(shifted(values, 5, 0, -1), np.full((2, 3), -1))
+
+    @pytest.mark.parametrize("radius", [1, 2, 5])
+    def test_sums_against_plain_loops(self, radius: int) -> None:
+        values = np.random.default_rng(1).random((17, 19))
+        padded = np.pad(values, radius)
+        boxes, discs = np.zeros_like(values), np.zeros_like(values)
+        for y in range(17):
+            for x in range(19):
+                piece = padded[y : y + 2 * radius + 1, x : x + 2 * radius + 1]
+                boxes[y, x], discs[y, x] = piece.sum(), piece[disc(radius)].sum()
+        np.testing.assert_allclose(box_sum(values, radius), boxes)
+        np.testing.assert_allclose(disc_sum(values, radius), discs)

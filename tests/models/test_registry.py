@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from wetmap.errors import RecipeError
+from wetmap.models import Geometry, create, entry, model_names, option_defaults, resolve_options
+
+
+def test_the_models_and_their_defaults():
+    assert model_names() == ("wetmapformer-window", "wetmapformer-published", "forest")
+    assert option_defaults("wetmapformer-window") == {"size": "small", "window": 8, "stem_stride": 4}
+    assert [entry(name).family for name in model_names()] == ["torch", "torch", "forest"]
+    assert resolve_options("forest", {"trees": 5}) == {"trees": 5, "class_weight": "balanced"}
+
+
+def test_every_torch_model_is_made_from_its_own_defaults():
+    for name in model_names():
+        if entry(name).family == "torch":
+            model = create(name, 2, 3, **option_defaults(name))
+            assert model.geometry == Geometry(tile=32, margin=4, stride=1)
+            assert model.geometry.side == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("wetmapformer-windows", {}, "Choose one of wetmapformer-window, wetmapformer-published, forest"),
+        ("wetmapformer-window", {"windows": 8}, "Its options are size, stem_stride, window"),
+        ("wetmapformer-window", {"window": 9}, "Choose one of 8, 10"),
+        ("wetmapformer-window", {"window": 6}, "Choose one of 8, 10"),
+        ("wetmapformer-window", {"window": 34}, "Choose one of 8, 10"),
+        ("wetmapformer-window", {"window": "8"}, "of type str"),
+        ("wetmapformer-window", {"window": True}, "of type bool"),
+        ("wetmapformer-window", {"window": 8.0}, "of type float"),
+        ("wetmapformer-window", {"size": "tiny"}, "small, medium, large"),
+        ("wetmapformer-window", {"stem_stride": 3}, "1, 2, 4"),
+        ("forest", {}, "fit_forest"),
+        ("forest", {"trees": 0}, "above 0"),
+    ],
+)
+def test_what_is_not_offered_is_refused_with_what_is(name, options, message):
+    with pytest.raises(RecipeError, match=message):
+        create(name, 4, 3, **options)
+
+
+@pytest.mark.parametrize(
+    ("bands", "classes", "layers", "band_layer"),
+    [(0, 3, 1, None), (4, 1, 1, None), (4, 3, 0, None), (4, 3, 2, None), (4, 3, 2, [0, 1]), (2, 3, 2, [0, 2])],
+)
+def test_counts_that_do_not_fit_are_refused(bands, classes, layers, band_layer):
+    with pytest.raises(RecipeError):
+        create("wetmapformer-window", bands, classes, layers=layers, band_layer=band_layer)
+
+
+def test_listing_the_models_imports_neither_torch_nor_scikit_learn():
+    code = (
+        "import sys, wetmap.models as m; m.option_defaults('forest'); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'sklearn', 'skops')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,176 @@
+"""The verbs as a user types them: three lines, dry runs, JSON, help, exit codes, what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+
+from tests.walk.conftest import Run, write_recipe
+
+
+def test_three_lines_on_one_workspace(small: Path, tmp_path: Path, wetmap: Run) -> None:
+    """``fetch --aoi``, ``train --aoi --reference --class-field``, ``predict --aoi``, with a user's own rasters."""
+    cube = next((small / "space/stages/simulate").glob("*/archive"))
+    shutil.copy(small / "area.geojson", tmp_path / "nb.geojson")
+    shutil.copy(cube / "reference.gpkg", tmp_path / "wetlands.gpkg")
+    recipe = (small / "recipe.yaml").read_text().replace("reference: simulated\n", "").replace("workspace: space\n", "")
+    (tmp_path / "mine.yaml").write_text(recipe)
+    wetmap("fetch", "--aoi", "nb.geojson", "--recipe", "mine.yaml", cwd=tmp_path)
+    said = wetmap("train", "--aoi", "nb.geojson", cwd=tmp_path, expect=1).stderr
+    assert "There is no reference data to train on. Give --reference" in said
+    said = wetmap("predict", "--aoi", "nb.geojson", cwd=tmp_path, expect=1).stderr
+    assert "There is no model in" in said
+    assert "wetmap train" in said
+    wetmap("train", "--aoi", "nb.geojson", "--reference", "wetlands.gpkg", "--class-field", "CLASS", cwd=tmp_path)
+    done = wetmap("predict", "--aoi", "nb.geojson", "--json", cwd=tmp_path)
+    assert Path(json.loads(done.stdout)["map"]) == tmp_path / "nb-wetmap/map/classes.tif"
+    assert (tmp_path / "nb-wetmap/map/classes.tif").exists()
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, wetmap: Run) -> None:
+    recipe = write_recipe(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    result = json.loads(wetmap("run", recipe, "--dry-run", "--json").stdout)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert result["fetch"]["blocks"] == 4
+    assert result["pixels"] > 10_000
+    assert result["stages"]["fetch"] == "to do"
+    said = wetmap("run", recipe, "--dry-run").stdout
+    assert "nothing is written" in said
+
+
+def test_dry_run_of_a_finished_workspace_measures_the_model(small: Path, wetmap: Run) -> None:
+    result = json.loads(wetmap("run", small / "recipe.yaml", "--dry-run", "--json").stdout)
+    assert set(result["stages"].values()) == {"already done"}
+    assert result["predict"]["pixels_per_s_per_worker"] > 10
+    assert result["fetch"]["scenes"]["optical"] > 2
+    assert result["fetch"]["read_gb_at_most"] > 0
+
+
+def test_help_is_quick(wetmap: Run) -> None:
+    wetmap("--help")
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        wetmap("--help")
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5
+
+
+def test_doctor_tells_what_is_there_and_no_secret(wetmap: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EARTHENGINE_TOKEN", "very-secret")
+    done = wetmap("doctor", "--json", "--workspace", tmp_path / "not/there")
+    result = json.loads(done.stdout)
+    assert result["credentials"]["Earth Engine"] == "found"
+    assert result["gdal drivers"]["COG"] == "yes"
+    assert "wetmapformer-window" in result["models"]
+    assert "very-secret" not in done.stdout + done.stderr
+    assert "versions: wetmap" in wetmap("doctor").stdout
+
+
+def test_recipe_verbs(tmp_path: Path, wetmap: Run) -> None:
+    recipe = write_recipe(tmp_path)
+    assert "EPSG:32620" in wetmap("recipe", "check", recipe).stdout
+    assert "label_smoothing: 0.05" in wetmap("recipe", "show", recipe).stdout
+    assert json.loads(wetmap("recipe", "schema").stdout)["title"] == "Recipe"
+    wetmap("recipe", "init", tmp_path / "new.yaml", "--aoi", tmp_path / "area.geojson")
+    assert "valid" in wetmap("recipe", "check", tmp_path / "new.yaml").stdout
+    assert "exists already" in wetmap("recipe", "init", tmp_path / "new.yaml", expect=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("fetch",), 2, "Neither --aoi nor --workspace is given"),
+        (("fetch", "--aoi", "none.geojson"), 2, "does not exist"),
+        (("fetch", "--aoi", "area.geojson", "--crs", "EPSG:4326"), 2, "degree"),
+        (("fetch", "--nonsense"), 2, "No such option"),
+        (("run", "none.yaml"), 2, "does not exist"),
+        (("predict", "--aoi", "area.geojson"), 1, "Run wetmap fetch"),
+        (("train", "--aoi", "area.geojson"), 1, "no reference data"),
+    ],
+)
+def test_bad_usage_is_one_line_and_leaves_no_workspace(
+    tmp_path: Path, wetmap: Run, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    write_recipe(tmp_path)
+    done = wetmap(*arguments, cwd=tmp_path, expect=code)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("wetmap: ")]
+    assert message in done.stderr
+    assert len(lines) == 1 or "No such option" in message
+    assert "Traceback" not in done.stderr
+
+
+def test_errors_are_json_too(tmp_path: Path, wetmap: Run) -> None:
+    done = wetmap("fetch", "--aoi", tmp_path / "none.geojson", "--json", expect=2)
+    assert set(json.loads(done.stdout)) == {"error", "do", "kind"}
+
+
+def test_class_field_that_does_not_exist_names_those_that_do(small: Path, tmp_path: Path, wetmap: Run) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(small, folder)
+    reference = next((folder / "space/stages/simulate").glob("*/archive/reference.gpkg"))
+    said = wetmap(
+        "train", "--workspace", folder / "space", "--reference", reference, "--class-field", "KLASSE", expect=2
+    ).stderr
+    assert "KLASSE" in said
+    assert "CLASS" in said
+    assert (folder / "space/map/classes.tif").exists()
+
+
+def test_class_with_too_few_samples_is_named(small: Path, tmp_path: Path, wetmap: Run) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(small, folder)
+    frame = geopandas.read_file(next((folder / "space/stages/simulate").glob("*/archive/reference.gpkg")))
+    rare = frame[frame["CLASS"] == "open water"].head(1).assign(CLASS="rare")
+    frame[frame["CLASS"] != "open water"].to_file(tmp_path / "r.gpkg")
+    geopandas.GeoDataFrame(geopandas.pd.concat([frame, rare]), crs=frame.crs).to_file(tmp_path / "r.gpkg")
+    (folder / "space/recipe.yaml").unlink()
+    recipe = write_recipe(folder, reference={"path": str(tmp_path / "r.gpkg"), "class_field": "CLASS"}, classes=[])
+    said = wetmap("train", "--recipe", recipe, expect=1).stderr
+    assert "rare" in said
+
+
+def test_model_from_elsewhere_is_refused_when_it_does_not_fit(small: Path, tmp_path: Path, wetmap: Run) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(small, folder)
+    card = folder / "space/model/model.json"
+    data = json.loads(card.read_text())
+    data["res_m"] = 20.0
+    card.unlink()
+    card.write_text(json.dumps(data))
+    said = wetmap("predict", "--workspace", folder / "space", "--bundle", folder / "space/model", expect=1).stderr
+    assert "the pixel is 10 m in the cube and 20 m in the model" in said
+
+
+def test_model_from_elsewhere_maps(small: Path, tmp_path: Path, wetmap: Run) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(small, folder)
+    shutil.copytree(folder / "space/model", tmp_path / "model")
+    shutil.rmtree(folder / "space/stages/train")
+    wetmap("predict", "--workspace", folder / "space", "--bundle", tmp_path / "model")
+    with rasterio.open(folder / "space/map/classes.tif") as one, rasterio.open(small / "space/map/classes.tif") as two:
+        np.testing.assert_array_equal(one.read(1), two.read(1))
+
+
+def test_scene_that_cannot_be_read_is_named_and_the_rest_is_kept(small: Path, tmp_path: Path, wetmap: Run) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(small, folder)
+    for stage in ("plan", "fetch", "cubes", "train", "predict", "mosaic", "report"):
+        shutil.rmtree(folder / "space/stages" / stage)
+    broken = min(path for path in (folder / "space/stages/simulate").glob("*/archive/sentinel-1-rtc/S1*202107*"))
+    for tif in broken.glob("*.tif"):
+        tif.write_bytes(b"not a tiff")
+    done = wetmap("fetch", "--workspace", folder / "space", "--json")
+    assert json.loads(done.stdout)["failed_reads"] > 0
+    assert json.loads(done.stdout)["failed_blocks"] == []
+    assert broken.name in done.stderr
+    manifest = next((folder / "space/stages/fetch").glob("*/manifest.json")).read_text()
+    assert broken.name in manifest

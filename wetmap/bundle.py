@@ -1,0 +1,308 @@
+"""A trained model on disk: save it, load it, refuse what does not fit.
+
+A bundle is a directory of two files: ``model.json``, the card, which says what the model expects and what it answers,
+and the weights, safetensors for a network and skops for a forest. Nothing in it is a pickle.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from wetmap.errors import BundleError, UsageError, WetmapError
+from wetmap.model_card import CardHistory, CardSeason, ModelCard, WeightsFile, card_json, check_fits
+from wetmap.models.contract import Geometry, MapModel
+from wetmap.workspace import disk_full
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wetmap.models.forest import ForestModel
+
+__all__ = [
+    "Bundle",
+    "CardHistory",
+    "CardSeason",
+    "ModelCard",
+    "Payload",
+    "Predictor",
+    "WeightsFile",
+    "check_fits",
+    "forest_payload",
+    "load_bundle",
+    "load_predictor",
+    "network_payload",
+    "save_bundle",
+]
+
+CARD_FILE: Final = "model.json"
+NETWORK_FILE: Final = "weights.safetensors"
+FOREST_FILE: Final = "forest.skops"
+#: Layout of a bundle; a newer one is refused.
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The contents of a weights file."""
+
+    name: Literal["weights.safetensors", "forest.skops"]
+    """File name in the bundle."""
+    data: bytes
+    """The file."""
+
+    @property
+    def file(self) -> WeightsFile:
+        """What the card says about it."""
+        return WeightsFile(name=self.name, sha256=hashlib.sha256(self.data).hexdigest(), bytes=len(self.data))
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and found whole."""
+
+    folder: Path
+    """Where it was read from."""
+    card: ModelCard
+    """What it says about its model."""
+    payload: Payload
+    """Its weights."""
+
+
+def network_payload(state: Mapping[str, Tensor]) -> Payload:
+    """The weights file of a network: the same tensors give the same bytes.
+
+    Args:
+        state: The network's state, by name, on any device.
+    """
+    from safetensors.torch import save
+
+    return Payload(NETWORK_FILE, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
+
+
+def forest_payload(forest: ForestModel) -> Payload:
+    """The weights file of a random forest."""
+    return Payload(FOREST_FILE, forest.to_bytes())
+
+
+def save_bundle(folder: Path, card: ModelCard, payload: Payload) -> Bundle:
+    """Write a bundle, whole or not at all; one that is there already is replaced.
+
+    Args:
+        folder: The bundle's directory; its parent is made if needed.
+        card: What to say about the model; ``card.weights`` must be ``payload.file``.
+        payload: The weights.
+
+    Returns:
+        The bundle as it lies there.
+
+    Raises:
+        BundleError: The card is about other weights.
+        WorkspaceError: The disk is full.
+    """
+    if card.weights != payload.file:
+        raise BundleError(
+            f"The card is about other weights ({card.weights.name}, {card.weights.sha256[:12]}) than those given "
+            f"({payload.name}, {payload.file.sha256[:12]}).",
+            do="Make the card with weights=payload.file.",
+        )
+    fresh, old = folder.with_name(f".tmp-{folder.name}"), folder.with_name(f".tmp-old-{folder.name}")
+    try:
+        for leftover in (fresh, old):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        fresh.mkdir(parents=True)
+        (fresh / payload.name).write_bytes(payload.data)
+        (fresh / CARD_FILE).write_bytes(card_json(card))
+        if folder.exists():
+            folder.replace(old)
+        fresh.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if old.exists() and not folder.exists():
+            old.replace(folder)
+        shutil.rmtree(fresh, ignore_errors=True)
+        if error.errno == errno.ENOSPC:
+            raise disk_full(folder) from error
+        raise BundleError(
+            f"The model could not be written to {folder} ({error.strerror or error}).",
+            do="Free the folder's permissions.",
+        ) from error
+    return Bundle(folder, card, payload)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check that it is whole.
+
+    Raises:
+        BundleError: There is none, it is not a wetmap bundle, it is of a newer layout, or its weights are missing,
+            cut short or altered.
+    """
+    card = _read_card(folder)
+    path = folder / card.weights.name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"The model in {folder} has no {card.weights.name} ({error.strerror}).", do=_RETRAIN
+        ) from error
+    if len(data) != card.weights.bytes:
+        raise BundleError(f"{path} has {len(data)} bytes, and its card says {card.weights.bytes}.", do=_RETRAIN)
+    payload = Payload(card.weights.name, data)
+    if payload.file != card.weights:
+        raise BundleError(
+            f"{path} was altered: its SHA-256 begins {payload.file.sha256[:12]}, and its card says "
+            f"{card.weights.sha256[:12]}.",
+            do=_RETRAIN,
+        )
+    return Bundle(folder, card, payload)
+
+
+_RETRAIN = "Copy the whole folder again, or run wetmap train."
+
+
+def _read_card(folder: Path) -> ModelCard:
+    path = folder / CARD_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"No model in {folder}.", do="Run wetmap train first.") from error
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} cannot be read ({error}).", do=_RETRAIN) from error
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise BundleError(f"{path} is not the card of a wetmap model.", do="Give the folder that wetmap train wrote.")
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{path} is of layout {version}, and this wetmap reads up to {FORMAT_VERSION}.",
+            do="Install a newer wetmap.",
+        )
+    try:
+        return ModelCard.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise BundleError(f"{path} is not a valid card: {where}: {first['msg']}.", do=_RETRAIN) from error
+    except UsageError as error:
+        raise BundleError(f"{path} is not a valid card: {error.what}", do=_RETRAIN) from error
+
+
+class Predictor:
+    """A model ready to map with, network or forest, behind one contract of NumPy arrays."""
+
+    def __init__(self, model: MapModel, card: ModelCard, *, threads: int = 1) -> None:
+        self._model = model
+        self._threads = max(threads, 1)
+        self.card = card
+
+    @property
+    def geometry(self) -> Geometry:
+        """The tile it works on."""
+        return self._model.geometry
+
+    def tile_probabilities(self, features: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Probabilities of the classes on tiles.
+
+        Args:
+            features: (B, C, T + 2m, T + 2m) float32, physical units, NaN where not observed; T is the tile and m the
+                margin of ``geometry``.
+            observed: (B, L, T + 2m, T + 2m) bool.
+
+        Returns:
+            (B, K, T, T) float32, sums to 1 over the classes. At a fixed number of threads it depends on the tile alone.
+
+        Raises:
+            UsageError: The shapes do not fit the model.
+        """
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            with torch.inference_mode():
+                found = self._model.tile_probabilities(
+                    torch.from_numpy(np.require(features, np.float32, ["C", "W"])),
+                    torch.from_numpy(np.require(observed, np.bool_, ["C", "W"])),
+                )
+            return np.asarray(found.float().numpy(), dtype=np.float32)
+        finally:
+            torch.set_num_threads(before)
+
+
+def load_predictor(bundle: Bundle, *, threads: int = 1) -> Predictor:
+    """Make the model of a bundle, ready to map with on the CPU.
+
+    Args:
+        bundle: What ``load_bundle`` gave.
+        threads: Threads of a network; part of the numerics.
+
+    Raises:
+        BundleError: The registry does not know the model or its options, or the weights are of another network.
+    """
+    card, data = bundle.card, bundle.payload.data
+    model = _forest(card, data) if bundle.payload.name == FOREST_FILE else _network(card, data)
+    if model.geometry != card.geometry:
+        raise BundleError(
+            f"The card says tile, margin and stride {_geometry(card.geometry)}, and the model has "
+            f"{_geometry(model.geometry)}.",
+            do="Run wetmap train again with this version.",
+        )
+    return Predictor(model, card, threads=threads)
+
+
+def _geometry(geometry: Geometry) -> str:
+    return f"{geometry.tile}, {geometry.margin}, {geometry.stride}"
+
+
+def _forest(card: ModelCard, data: bytes) -> MapModel:
+    from wetmap.models.forest import ForestModel
+
+    forest = ForestModel.from_bytes(data)
+    mine = (len(card.bands), len(card.layers), len(card.classes))
+    theirs = (forest.bands, forest.layers, forest.classes)
+    if mine != theirs:
+        raise BundleError(
+            f"The forest is of {theirs[0]} bands, {theirs[1]} layers and {theirs[2]} classes, and its card of "
+            f"{mine[0]}, {mine[1]} and {mine[2]}.",
+            do=_RETRAIN,
+        )
+    return forest
+
+
+def _network(card: ModelCard, data: bytes) -> MapModel:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from wetmap import models
+
+    try:
+        with torch.random.fork_rng():
+            model = models.create(
+                card.model,
+                len(card.bands),
+                len(card.classes),
+                layers=len(card.layers),
+                band_layer=card.band_layer,
+                **card.options,
+            )
+        model.load_state_dict(load(data))
+    except WetmapError as error:
+        raise BundleError(f"The model {card.model} cannot be made: {error.what}", do=_RETRAIN) from error
+    except (RuntimeError, SafetensorError) as error:
+        raise BundleError(
+            f"The weights are of another network than {card.model} with these bands and classes "
+            f"({str(error).splitlines()[0]}).",
+            do="Run wetmap train again with this version.",
+        ) from error
+    return cast("MapModel", model.eval())

@@ -1,0 +1,92 @@
+"""The ``wetmap`` command: its verbs, its exit codes, and what an interruption does.
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted. Modules imported here must stay light: ``wetmap --help``
+answers in under half a second, so each verb imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Annotated
+
+import typer
+
+from wetmap import __version__
+from wetmap.cli import doctor, fetch, predict, recipe, run, train
+from wetmap.errors import WetmapError
+
+app = typer.Typer(
+    name="wetmap",
+    help="Turn an area of interest into a wetland map that opens in QGIS.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("fetch")(fetch.fetch)
+app.command("train")(train.train)
+app.command("predict")(predict.predict)
+app.command("run")(run.run)
+app.command("doctor")(doctor.doctor)
+app.add_typer(recipe.app, name="recipe")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wetmap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+) -> None:
+    """Turn an area of interest into a wetland map that opens in QGIS."""
+
+
+def main() -> None:
+    """Entry point of the ``wetmap`` command."""
+    _exit_at_once_on_ctrl_c()
+    try:
+        app()
+    except WetmapError as error:
+        if "--debug" in sys.argv:
+            raise
+        if "--json" in sys.argv:
+            typer.echo(json.dumps({"error": error.what, "do": error.do, "kind": type(error).__name__}))
+        typer.echo(f"wetmap: {' '.join(str(error).split())}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _exit_at_once_on_ctrl_c() -> None:
+    """Ctrl-C ends the process at once, even inside a long call of a compiled library.
+
+    Nothing is lost by that: every write is atomic and every stage continues where it stopped. Worker processes notice
+    that this one is gone and end too. The system's own handler writes a byte to the socket even while Python code
+    cannot run, and a thread waits for it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    receiving, sending = socket.socketpair()
+    sending.setblocking(False)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.set_wakeup_fd(sending.fileno())
+    threading.Thread(target=_leave_when_told, args=(receiving, sending), daemon=True).start()
+
+
+def _leave_when_told(receiving: socket.socket, _sending: socket.socket) -> None:
+    while signal.SIGINT not in receiving.recv(16):
+        continue
+    with contextlib.suppress(OSError):
+        sys.stderr.write("\x1b[?25h" if sys.stderr.isatty() else "")
+        sys.stderr.write("\nwetmap: interrupted. What is finished is kept; the same command continues.\n")
+        sys.stderr.flush()
+    os._exit(130)

@@ -1,0 +1,59 @@
+"""wetmap predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wetmap.cli.options import (
+    AoiOption,
+    DryRunOption,
+    JsonOption,
+    MaxFailedOption,
+    RecipeOption,
+    WorkersOption,
+    WorkspaceOption,
+    open_context,
+)
+
+
+def predict(
+    aoi: AoiOption = None,
+    workspace: WorkspaceOption = None,
+    recipe: RecipeOption = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", help="Folder of a trained model from elsewhere [default: this workspace's].", show_default=False
+        ),
+    ] = None,
+    block_px: Annotated[
+        int | None,
+        typer.Option("--block-px", min=1, help="Side of a block, pixels; changes no pixel.", show_default=False),
+    ] = None,
+    workers: WorkersOption = None,
+    max_failed: MaxFailedOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Map the area: classes, confidence, areas and a report that open in QGIS and in a browser."""
+    from wetmap.cli.output import emit
+
+    overrides = {
+        "aoi": aoi,
+        "predict.bundle": bundle,
+        "predict.block_px": block_px,
+        "cluster.workers": workers,
+        "cluster.max_failed": max_failed,
+    }
+    with open_context(recipe, workspace, overrides, as_json=as_json, dry_run=dry_run) as context:
+        from wetmap.stages import chain, summary
+
+        if dry_run:
+            result = summary.estimate(context, ("predict",))
+        else:
+            chain.predict(context)
+            result = summary.of_map(context)
+    emit(result, summary.lines(result), as_json=as_json)

@@ -1,0 +1,45 @@
+"""wetmap run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wetmap.cli.options import (
+    AoiOption,
+    DryRunOption,
+    JsonOption,
+    MaxFailedOption,
+    WorkersOption,
+    WorkspaceOption,
+    open_context,
+)
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).", show_default=False)],
+    aoi: AoiOption = None,
+    workspace: WorkspaceOption = None,
+    workers: WorkersOption = None,
+    max_failed: MaxFailedOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Do all of it from one recipe: fetch, train, predict."""
+    from wetmap.cli.output import emit
+
+    overrides = {"aoi": aoi, "cluster.workers": workers, "cluster.max_failed": max_failed}
+    with open_context(recipe, workspace, overrides, as_json=as_json, dry_run=dry_run) as context:
+        from wetmap.stages import chain, summary
+
+        if dry_run:
+            result = summary.estimate(context, ("fetch", "train", "predict"))
+        else:
+            chain.fetch(context)
+            if context.recipe.predict.bundle is None:
+                chain.train(context)
+            chain.predict(context)
+            result = summary.of_map(context)
+    emit(result, summary.lines(result), as_json=as_json)

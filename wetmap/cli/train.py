@@ -1,0 +1,67 @@
+"""wetmap train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wetmap.cli.options import (
+    AoiOption,
+    DryRunOption,
+    JsonOption,
+    RecipeOption,
+    WorkersOption,
+    WorkspaceOption,
+    open_context,
+)
+
+
+def train(
+    aoi: AoiOption = None,
+    workspace: WorkspaceOption = None,
+    recipe: RecipeOption = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference", help="Reference polygons or points (vector file), or a label raster.", show_default=False
+        ),
+    ] = None,
+    class_field: Annotated[
+        str | None, typer.Option("--class-field", help="Field that names the class.", show_default=False)
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Layer of a GeoPackage [default: the first].", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of the model to train.", show_default=False)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Passes over the samples, at most.", show_default=False)
+    ] = None,
+    workers: WorkersOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the model, and a random forest beside it, on reference data; score both on held-out ground."""
+    from wetmap.cli.output import emit
+
+    overrides = {
+        "aoi": aoi,
+        "reference.path": reference,
+        "reference.class_field": class_field,
+        "reference.layer": layer,
+        "model.name": model,
+        "training.epochs": epochs,
+        "cluster.workers": workers,
+    }
+    with open_context(recipe, workspace, overrides, as_json=as_json, dry_run=dry_run) as context:
+        from wetmap.stages import chain, summary
+
+        if dry_run:
+            result = summary.estimate(context, ("train",))
+        else:
+            chain.train(context)
+            result = summary.of_train(context)
+    emit(result, summary.lines(result), as_json=as_json)

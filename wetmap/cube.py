@@ -1,0 +1,237 @@
+"""The feature cube on disk: write a block, read a block with a margin.
+
+Three arrays in one Zarr group, one chunk per fetch block, so that blocks are written by many processes without a lock:
+
+- ``features (band, y, x)`` int16, one fixed scale per kind of feature, -32768 where not observed;
+- ``observed (layer, y, x)`` uint8, one layer per season x sensor x orbit state, and one for terrain;
+- ``clear_count (season, y, x)`` uint16, clear optical looks.
+
+What was not observed is a mask that reaches the model: 0 is never nodata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from wetmap.errors import WorkspaceError
+from wetmap.geo.grid import Block, Grid
+from wetmap.recipe import Recipe
+
+#: Stored value of a feature that was not observed.
+UNOBSERVED = np.int16(-32768)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one kind of feature is stored: value = stored * step + offset."""
+
+    unit: str
+    """Unit of the value."""
+    step: float
+    """One count, in the unit."""
+    offset: float = 0.0
+    """Value of a stored 0, in the unit."""
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Smallest and largest value that can be stored; beyond them values are clipped."""
+        return -32767 * self.step + self.offset, 32767 * self.step + self.offset
+
+
+#: Steps are finer than the measurement: Sentinel-2 is delivered in steps of 1e-4, speckle is of the order of a decibel,
+#: and no elevation model of this resolution is good to a quarter of a metre.
+KINDS: dict[str, Kind] = {
+    "reflectance": Kind("1", 1e-4),
+    "index": Kind("1", 1e-4),
+    "gamma0_db": Kind("dB", 0.01),
+    "elevation": Kind("m", 0.25, 1000.0),
+    "slope": Kind("degree", 0.01),
+    "tpi": Kind("m", 0.05),
+    "twi": Kind("ln(m)", 0.001),
+}
+
+
+@dataclass(frozen=True)
+class Band:
+    """One band of the cube."""
+
+    name: str
+    """``<season>.<feature>`` or ``terrain.<feature>``."""
+    kind: str
+    """Key of ``KINDS``."""
+    unit: str
+    """Unit of the values that ``read_window`` gives."""
+    layer: str
+    """The observed layer that says where it was seen."""
+
+
+def bands_of(recipe: Recipe) -> tuple[Band, ...]:
+    """The bands a recipe asks for, in their order on the band axis: seasons first, then terrain."""
+    bands: list[Band] = []
+    features, sources = recipe.features, recipe.sources
+    for season in recipe.seasons:
+        if sources.optical is not None:
+            layer = f"{season.name}.optical"
+            bands += [_band(f"{season.name}.{name}", "reflectance", layer) for name in features.optical]
+            bands += [_band(f"{season.name}.{name}", "index", layer) for name in features.indices]
+        if sources.radar is not None:
+            bands += [
+                _band(f"{season.name}.{pol}_{state}", "gamma0_db", f"{season.name}.radar_{state}")
+                for state in features.orbit_states
+                for pol in features.radar
+            ]
+    if sources.terrain is not None:
+        bands += [_band(f"terrain.{name}", name, "terrain") for name in features.terrain]
+    return tuple(bands)
+
+
+def _band(name: str, kind: str, layer: str) -> Band:
+    return Band(name, kind, KINDS[kind].unit, layer)
+
+
+def layers_of(bands: Sequence[Band]) -> tuple[str, ...]:
+    """The observed layers, in order of their first band."""
+    return tuple(dict.fromkeys(band.layer for band in bands))
+
+
+def pack(values: NDArray[np.float32], bands: Sequence[Band]) -> NDArray[np.int16]:
+    """Features (band, y, x) float32 with NaN to int16 counts, values beyond a kind's span clipped to its ends."""
+    packed = np.full(values.shape, UNOBSERVED, dtype=np.int16)
+    for number, band in enumerate(bands):
+        kind = KINDS[band.kind]
+        seen = np.isfinite(values[number])
+        counts = np.rint((values[number][seen].astype(np.float64) - kind.offset) / kind.step)
+        packed[number][seen] = np.clip(counts, -32767, 32767).astype(np.int16)
+    return packed
+
+
+def unpack(counts: NDArray[np.int16], bands: Sequence[Band]) -> NDArray[np.float32]:
+    """Counts (band, y, x) back to float32, NaN where not observed."""
+    values = np.empty(counts.shape, dtype=np.float32)
+    for number, band in enumerate(bands):
+        kind = KINDS[band.kind]
+        values[number] = counts[number] * np.float32(kind.step) + np.float32(kind.offset)
+    values[counts == UNOBSERVED] = np.nan
+    return values
+
+
+class Cube:
+    """A feature cube on disk. Opening it again in another process needs only its path."""
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        self.path = path
+        self.grid = Grid.from_json(header["grid"])
+        self.bands = tuple(Band(**band) for band in header["bands"])
+        self.layers = layers_of(self.bands)
+        self.seasons: tuple[str, ...] = tuple(header["seasons"])
+        self.block_px: int = header["block_px"]
+        self.simulated: bool = header["simulated"]
+        group = zarr.open_group(str(path), mode="r+", zarr_format=3)
+        self._features = _array(group, "features")
+        self._observed = _array(group, "observed")
+        self._clear = _array(group, "clear_count")
+
+    @classmethod
+    def open(cls, path: Path) -> Cube:
+        """Open a cube.
+
+        Raises:
+            WorkspaceError: There is no complete cube at ``path``.
+        """
+        try:
+            header = json.loads((path / "wetmap.json").read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise WorkspaceError(f"{path} is not a feature cube ({error}).", do="Run wetmap fetch.") from error
+        return cls(path, header)
+
+    @classmethod
+    def create(
+        cls, path: Path, grid: Grid, bands: Sequence[Band], seasons: Sequence[str], *, block_px: int, simulated: bool
+    ) -> Cube:
+        """Make an empty cube, or open the one that an interrupted run left.
+
+        The header is written last: a folder without it is begun anew.
+        """
+        if (path / "wetmap.json").exists():
+            return cls.open(path)
+        path.mkdir(parents=True, exist_ok=True)
+        group = zarr.open_group(str(path), mode="a", zarr_format=3)
+        layers = layers_of(bands)
+        chunk = (min(block_px, grid.height), min(block_px, grid.width))
+        for name, count, dtype, fill in (
+            ("features", len(bands), "int16", int(UNOBSERVED)),
+            ("observed", len(layers), "uint8", 0),
+            ("clear_count", len(seasons), "uint16", 0),
+        ):
+            group.create_array(
+                name,
+                shape=(count, *grid.shape),
+                chunks=(max(count, 1), *chunk),
+                dtype=dtype,
+                fill_value=fill,
+                overwrite=True,
+                dimension_names=({"features": "band", "observed": "layer", "clear_count": "season"}[name], "y", "x"),
+            )
+        header = {
+            "grid": grid.to_json(),
+            "bands": [asdict(band) for band in bands],
+            "seasons": list(seasons),
+            "block_px": block_px,
+            "simulated": simulated,
+        }
+        temporary = path / ".tmp-wetmap.json"
+        temporary.write_text(json.dumps(header, indent=1, sort_keys=True), encoding="utf-8")
+        temporary.replace(path / "wetmap.json")
+        return cls(path, header)
+
+    def write_block(
+        self,
+        block: Block,
+        features: NDArray[np.float32],
+        observed: NDArray[np.bool_],
+        clear_count: NDArray[np.uint16],
+    ) -> None:
+        """Write one fetch block: features (band, y, x) with NaN, observed (layer, y, x), clear_count (season, y, x)."""
+        rows, cols = block.slices
+        self._features[:, rows, cols] = pack(features, self.bands)
+        self._observed[:, rows, cols] = observed.astype(np.uint8)
+        if self.seasons:
+            self._clear[:, rows, cols] = clear_count
+
+    def read_window(self, y0: int, x0: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Read a window that may reach outside the grid.
+
+        Returns:
+            features (band, height, width) float32, NaN where not observed or outside; observed (layer, height, width).
+        """
+        counts = np.full((len(self.bands), height, width), UNOBSERVED, dtype=np.int16)
+        observed = np.zeros((len(self.layers), height, width), dtype=np.bool_)
+        top, left = max(y0, 0), max(x0, 0)
+        bottom, right = min(y0 + height, self.grid.height), min(x0 + width, self.grid.width)
+        if bottom > top and right > left:
+            inner = (slice(None), slice(top - y0, bottom - y0), slice(left - x0, right - x0))
+            counts[inner] = self._features[:, top:bottom, left:right]
+            observed[inner] = np.asarray(self._observed[:, top:bottom, left:right]) != 0
+        return unpack(counts, self.bands), observed
+
+    def read_clear_count(self, block: Block) -> NDArray[np.uint16]:
+        """Clear optical looks of a block, (season, y, x)."""
+        rows, cols = block.slices
+        return np.asarray(self._clear[:, rows, cols], dtype=np.uint16)
+
+
+def _array(group: zarr.Group, name: str) -> Any:
+    found = group[name]
+    if not isinstance(found, zarr.Array):
+        raise WorkspaceError(
+            f"{name} in {group.store_path} is not an array.", do="Delete this cube and run wetmap fetch."
+        )
+    return found

@@ -1,0 +1,97 @@
+"""What can go wrong, in words a user can act on.
+
+Every message has three parts: what happened, the values, and what to do about it. The last part is an
+argument of its own (``do``), so that no error can be raised without advice.
+"""
+
+from __future__ import annotations
+
+
+class WetmapError(Exception):
+    """A failure that the user can understand and mend. The command line prints it as one line and exits with 1.
+
+    Args:
+        what: What happened, with the values, as a sentence.
+        do: What to do about it, as a sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, do: str) -> None:
+        super().__init__(f"{what} {do}")
+        self.what = what
+        self.do = do
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        """Travel between worker processes (an exception with keyword arguments does not by itself)."""
+        return _rebuild, (type(self), self.what, self.do)
+
+
+def _rebuild(kind: type[WetmapError], what: str, do: str) -> WetmapError:
+    return kind(what, do=do)
+
+
+class UsageError(WetmapError):
+    """The command was asked in a way it cannot work: exit code 2."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """The recipe has an unknown key, a wrong unit or a contradiction."""
+
+
+class AoiError(UsageError):
+    """The area of interest cannot be used: missing, empty, invalid, without CRS, across the antimeridian."""
+
+
+class SourceError(WetmapError):
+    """Imagery cannot be searched or read."""
+
+
+class ReferenceDataError(WetmapError):
+    """Reference polygons, points or rasters cannot be used."""
+
+
+class SplitError(WetmapError):
+    """The reference data cannot be split as asked."""
+
+
+class TrainingError(WetmapError):
+    """A model cannot be trained on these samples."""
+
+
+class BundleError(WetmapError):
+    """A model bundle is damaged, foreign, or does not fit the cube."""
+
+
+class WorkspaceError(WetmapError):
+    """The workspace cannot be read or written."""
+
+
+class LockedError(WorkspaceError):
+    """Another process works on the same stage and shard."""
+
+
+class TooManyFailuresError(WetmapError):
+    """More blocks or scenes failed than ``--max-failed`` allows."""
+
+
+class WetmapWarning(UserWarning):
+    """Something was left out or looks wrong; it is also a row in the manifest and a count in the summary."""
+
+
+class SceneSkippedWarning(WetmapWarning):
+    """A scene was not used."""
+
+
+class BlockFailedWarning(WetmapWarning):
+    """A block could not be made."""
+
+
+class ReferenceWarning(WetmapWarning):
+    """Reference features or classes were left out, or are thin."""
+
+
+class LeakWarning(WetmapWarning):
+    """A split that lets training windows overlap test windows: its figures are optimistic."""

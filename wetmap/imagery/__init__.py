@@ -1,0 +1,1 @@
+"""Pure functions from scenes to features: no files, no network, no clock."""

@@ -1,0 +1,97 @@
+"""Hectares per class, counted from the map's pixels.
+
+A count of pixels is not an estimate of area: it carries the map's errors along. Every row says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wetmap.classes import MapClass
+from wetmap.geo import Block, Grid
+from wetmap.workspace import write_bytes
+
+#: What the figures are, in the last column of every row.
+BASIS = "pixel count, not an estimate"
+#: Side of the windows in which the map is counted, pixels.
+WINDOW_PX = 512
+
+
+@dataclass(frozen=True)
+class AreaRow:
+    """What the map holds of one class."""
+
+    code: int
+    """Value in classes.tif."""
+    name: str
+    """Name in legends."""
+    pixels: int
+    """Pixels of the class."""
+    hectares: float
+    """Their true area on the ellipsoid, hectares."""
+    share_percent: float
+    """Share of the area of all classes, percent; 0 where nothing is mapped."""
+
+
+def count_areas(
+    grid: Grid, read_classes: Callable[[Block], ArrayLike], classes: Sequence[MapClass]
+) -> tuple[AreaRow, ...]:
+    """Measure every class of a map.
+
+    Args:
+        grid: The map's grid.
+        read_classes: Class codes of a block, (height, width), integer; codes of no class, such as nodata, are left out.
+        classes: The classes, in the order of the rows.
+
+    Returns:
+        One row per class, absent ones with zeros. Sums are correctly rounded (Shewchuk 1997, as in `math.fsum`), so
+        that hectares do not depend on the order of the pixels.
+    """
+    pixels = dict.fromkeys((item.code for item in classes), 0)
+    parts: dict[int, list[float]] = {code: [] for code in pixels}
+    for block in grid.blocks(WINDOW_PX):
+        codes = np.asarray(read_classes(block))
+        area = grid.pixel_area_m2(block)
+        for code in np.unique(codes).tolist():
+            if code in pixels:
+                here = codes == code
+                pixels[code] += int(np.count_nonzero(here))
+                parts[code].append(math.fsum(area[here].tolist()))
+    hectares = {code: math.fsum(values) / 1e4 for code, values in parts.items()}
+    total = math.fsum(hectares.values())
+    return tuple(
+        AreaRow(
+            code=item.code,
+            name=item.name,
+            pixels=pixels[item.code],
+            hectares=hectares[item.code],
+            share_percent=100 * hectares[item.code] / total if total else 0.0,
+        )
+        for item in classes
+    )
+
+
+def write_areas_csv(path: Path, rows: Sequence[AreaRow]) -> None:
+    """Write the areas as a table that a spreadsheet opens: UTF-8, comma, one row per class.
+
+    Hectares have four decimals (square metres), shares four. Names beyond ASCII bring a byte-order mark, without
+    which Excel takes the file for another encoding.
+
+    Raises:
+        WorkspaceError: The disk is full.
+    """
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\r\n")
+    table.writerow(("code", "class", "pixels", "hectares", "share_percent", "basis"))
+    for row in rows:
+        table.writerow((row.code, row.name, row.pixels, f"{row.hectares:.4f}", f"{row.share_percent:.4f}", BASIS))
+    content = text.getvalue()
+    write_bytes(path, content.encode("ascii" if content.isascii() else "utf-8-sig"))

@@ -1,0 +1,336 @@
+"""The one configuration: a recipe says which area, which imagery, which classes, which model.
+
+Unknown keys are refused; every field has a description with its unit and a default. Flags of the command line
+override the file, the file overrides the defaults; the resolved recipe is kept in the workspace.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Season_ = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
+OpticalBand = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
+Polarisation = Literal["VV", "VH", "HH", "HV"]
+OrbitState = Literal["ascending", "descending", "any"]
+TerrainLayer = Literal["elevation", "slope", "tpi", "twi"]
+Sensor = Literal["optical", "radar", "terrain"]
+
+#: The ten Sentinel-2 bands of 10 and 20 m that the WetMapFormer paper uses (docs: features).
+SENTINEL2_BANDS: list[OpticalBand] = ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
+
+
+class Part(BaseModel):
+    """A part of the recipe: unknown keys are refused, values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+
+class GridPart(Part):
+    """The raster that everything is on."""
+
+    crs: str = Field(
+        "auto", description="`auto` (the UTM zone that holds most of the area) or a projected CRS in metres."
+    )
+    res_m: float = Field(10.0, gt=0, description="Pixel side, metres.")
+    block_px: int = Field(512, ge=32, le=4096, description="Side of the blocks in which imagery is fetched, pixels.")
+
+
+class Season(Part):
+    """A time window that is composited into one set of features."""
+
+    name: Season_ = Field(description="Short name, the first part of its features' names: lower-case letters, digits.")
+    start: dt.date = Field(description="First day, ISO date, UTC.")
+    end: dt.date = Field(description="Last day, ISO date, UTC, included.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Season:
+        if self.end < self.start:
+            raise ValueError(f"season {self.name} ends on {self.end}, before it starts on {self.start}")
+        return self
+
+
+class StacSource(Part):
+    """Scenes from a STAC catalogue: an API or a static catalogue on disk."""
+
+    kind: Literal["stac"] = Field("stac", alias="from", description="Kind of source.")
+    catalog: str = Field(
+        "planetary-computer",
+        description="`planetary-computer`, the URL of a STAC API, or the path of a static catalog.json.",
+    )
+    collection: str | None = Field(
+        None, description="Collection id; default: the catalogue's usual one for the sensor."
+    )
+
+
+class SimulatedSource(Part):
+    """Scenes from the simulated landscape described under `simulated`."""
+
+    kind: Literal["simulated"] = Field("simulated", alias="from", description="Kind of source.")
+
+
+class RasterFile(Part):
+    """One GeoTIFF of your own and how to read it."""
+
+    path: Path = Field(description="The file; relative paths start at the recipe's folder.")
+    bands: list[str] = Field(
+        min_length=1,
+        description="Name of each band in file order (B02, VV, elevation); `-` for bands that are not used.",
+    )
+    unit: Literal["reflectance", "gamma0", "gamma0_db", "m"] = Field(
+        description="Unit of stored * scale + offset: reflectance (0-1), gamma0 (linear power), gamma0_db (dB), m."
+    )
+    scale: float = Field(1.0, description="Factor from stored value to unit, unit per count.")
+    offset: float = Field(0.0, description="Added after scaling, in the unit.")
+    nodata: float | None = Field(None, description="Stored value that means not observed; default: the file's own.")
+    season: str | None = Field(None, description="The season it belongs to; default: every season.")
+    orbit_state: OrbitState = Field("any", description="Orbit state of a radar file.")
+
+
+class RastersSource(Part):
+    """Your own GeoTIFFs, on any grid."""
+
+    kind: Literal["rasters"] = Field("rasters", alias="from", description="Kind of source.")
+    files: list[RasterFile] = Field(min_length=1, description="The files.")
+
+
+Source = Annotated[StacSource | SimulatedSource | RastersSource, Field(discriminator="kind")]
+
+
+class Sources(Part):
+    """Where each sensor's scenes come from; they need not share an archive."""
+
+    optical: Source | None = Field(default_factory=StacSource, description="Sentinel-2 surface reflectance.")
+    radar: Source | None = Field(default_factory=StacSource, description="Sentinel-1 terrain-corrected gamma-0.")
+    terrain: Source | None = Field(default_factory=StacSource, description="Elevation model.")
+
+    def of(self, sensor: Sensor) -> StacSource | SimulatedSource | RastersSource | None:
+        """The source of one sensor, or None."""
+        return {"optical": self.optical, "radar": self.radar, "terrain": self.terrain}[sensor]
+
+
+class Simulated(Part):
+    """The simulated landscape and its archive of scenes (for demonstration and tests; SIMULATED in every product)."""
+
+    seed: int = Field(1, ge=0, description="Seed of the landscape and of the scenes.")
+    start: dt.date = Field(dt.date(2021, 5, 1), description="First possible day of a scene, UTC.")
+    end: dt.date = Field(dt.date(2021, 10, 31), description="Last possible day of a scene, UTC.")
+    optical_every_days: int = Field(10, ge=1, description="Days between Sentinel-2-like scenes.")
+    radar_every_days: int = Field(12, ge=1, description="Days between Sentinel-1-like scenes of one orbit state.")
+    cloud_fraction: float = Field(0.25, ge=0, le=0.95, description="Mean share of a scene under cloud, 0-1.")
+    looks: float = Field(
+        4.4, gt=0, description="Equivalent number of looks of the speckle (Sentinel-1 IW GRD has about 4.4)."
+    )
+    shift_px: tuple[float, float] = Field(
+        (0.4, -0.3), description="Geolocation error (rows, columns) of the descending orbit, pixels of 10 m."
+    )
+    label_noise: float = Field(0.03, ge=0, le=0.5, description="Share of reference polygons with a wrong class, 0-1.")
+    reference_polygons: int = Field(
+        400, ge=10, description="Reference polygons to draw per 100 km2, at least 60 in all."
+    )
+
+
+class Features(Part):
+    """What is computed from the imagery: the bands of the cube."""
+
+    preset: Literal["paper16", "seasonal", "custom"] = Field(
+        "paper16",
+        description="`paper16`: 10 Sentinel-2 bands, NDVI, NDWI, VV and VH per orbit state, one season. `seasonal`: "
+        "the same in every season, and terrain. `custom`: the lists below as they stand.",
+    )
+    optical: list[OpticalBand] = Field(list(SENTINEL2_BANDS), description="Sentinel-2 bands, surface reflectance.")
+    indices: list[str] = Field(["NDVI", "NDWI"], description="Spectral indices by their spyndex name, dimensionless.")
+    radar: list[Polarisation] = Field(["VV", "VH"], description="Sentinel-1 polarisations, gamma-0 in dB.")
+    orbit_states: list[OrbitState] = Field(
+        ["ascending", "descending"], description="Orbit states kept apart; `any` puts all passes together."
+    )
+    terrain: list[TerrainLayer] = Field(
+        [], description="Elevation (m), slope (degrees), topographic position (m), topographic wetness (ln m)."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_terrain(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("preset") == "seasonal" and "terrain" not in data:
+            return {**data, "terrain": ["elevation", "slope", "tpi", "twi"]}
+        return data
+
+
+class Optical(Part):
+    """How optical scenes are cleaned and composited."""
+
+    max_cloud_percent: float = Field(80.0, ge=0, le=100, description="Scenes with more cloud are not read, percent.")
+    dilate_m: float = Field(40.0, ge=0, description="Clouds and shadows are grown by this much, metres.")
+    composite: Literal["median"] = Field("median", description="How clear looks become one value.")
+
+
+class Radar(Part):
+    """How radar scenes are cleaned and composited."""
+
+    speckle: Literal["none", "boxcar", "lee"] = Field("lee", description="Speckle filter per scene, in linear power.")
+    window_px: int = Field(5, ge=3, le=15, description="Side of the filter's window, pixels, odd.")
+    looks: float = Field(4.4, gt=0, description="Equivalent number of looks that the filter assumes.")
+    border_m: float = Field(50.0, ge=0, description="Rim of each scene's footprint that is not used, metres.")
+
+    @field_validator("window_px")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"window_px is {value}, and a window around a pixel is odd")
+        return value
+
+
+class ClassSpec(Part):
+    """One class of the map."""
+
+    name: str = Field(min_length=1, description="Name in legends.")
+    code: int | None = Field(
+        None, ge=1, le=254, description="Value in classes.tif; default: place in the list, from 1."
+    )
+    colour: str | None = Field(
+        None, pattern=r"^#[0-9a-fA-F]{6}$", description="Legend colour, #rrggbb; default: from the palette."
+    )
+    reference: list[str | int] = Field(
+        [], description="Values of the class field or label raster; default: the name itself."
+    )
+    upland: bool = Field(False, description="True for dry land: background samples belong to it.")
+
+
+class Background(Part):
+    """Samples of dry land, for a reference that names only wetlands."""
+
+    name: str = Field("upland", description="Class that background samples get; added to the classes if absent.")
+    share: float = Field(0.5, gt=0, lt=5, description="Background samples, as a multiple of all other samples.")
+    buffer_m: float = Field(100.0, ge=0, description="Distance kept from every reference polygon, metres.")
+
+
+class Reference(Part):
+    """Reference polygons, points or a label raster."""
+
+    path: Path = Field(description="Vector file or label raster; relative paths start at the recipe's folder.")
+    class_field: str | None = Field(None, description="Field that names the class (vector files).")
+    layer: str | None = Field(None, description="Layer of a GeoPackage; default: the first.")
+    background: Background | None = Field(None, description="Draw samples outside the reference polygons.")
+
+
+class Samples(Part):
+    """How labelled pixels are drawn."""
+
+    per_class: int = Field(1500, ge=2, description="Labelled pixels drawn per class, at most.")
+    min_per_class: int = Field(10, ge=1, description="Classes with fewer labelled pixels are refused.")
+
+
+class Splits(Part):
+    """How samples are divided into folds, in space."""
+
+    kind: Literal["blocks", "polygons", "random-pixels-leaky"] = Field(
+        "blocks",
+        description="Square blocks, whole polygons, or single pixels at random (which leaks: for comparison only).",
+    )
+    folds: int = Field(5, ge=3, le=20, description="Number of folds; one is for testing, one for choosing the epoch.")
+    block_m: float | None = Field(None, gt=0, description="Side of the blocks, metres; default: from the area's size.")
+    buffer_m: float | None = Field(
+        None, ge=0, description="Distance kept between folds, metres; default and least: the window."
+    )
+    test_fold: int = Field(0, ge=0, description="The fold held out for testing.")
+
+
+class ModelPart(Part):
+    """Which model is trained."""
+
+    name: str = Field("wetmapformer-window", description="A name from `wetmap doctor`'s list of models.")
+    options: dict[str, int | float | str | bool] = Field({}, description="The model's own options, by name.")
+
+
+class Training(Part):
+    """How the model is trained."""
+
+    epochs: int = Field(60, ge=1, description="Passes over the training samples, at most.")
+    patience: int = Field(15, ge=1, description="Stop after this many epochs without a better validation macro F1.")
+    batch_size: int = Field(256, ge=1, description="Samples per step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
+    warmup_epochs: int = Field(3, ge=0, description="Epochs of linear warm-up before the cosine.")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="Label smoothing, 0-1.")
+    class_weights: Literal["none", "inverse"] = Field(
+        "inverse", description="Weight classes by inverse frequency, or not."
+    )
+    flips: bool = Field(True, description="Random flips and quarter turns.")
+    drop_layers: float = Field(
+        0.1, ge=0, lt=1, description="Chance that an observed layer is hidden from a sample, 0-1."
+    )
+    forest_trees: int = Field(
+        500, ge=1, description="Trees of the random forest that is always trained beside the model."
+    )
+
+
+class Predict(Part):
+    """How the map is computed. The block size changes no pixel of it."""
+
+    block_px: int = Field(512, ge=1, description="Side of a block, pixels; rounded up to whole tiles of the model.")
+    bundle: Path | None = Field(
+        None, description="A trained model from elsewhere (its folder); default: the one trained in this workspace."
+    )
+
+
+class Cluster(Part):
+    """Where the work runs. Threads per worker are part of the numerics; workers are not."""
+
+    workers: int = Field(0, ge=0, description="Worker processes; 0 for one per core.")
+    threads_per_worker: int = Field(1, ge=1, description="Threads of each worker.")
+    max_failed: float = Field(
+        0.0, ge=0, le=1, description="Share of blocks or scenes that may fail before it is an error, 0-1."
+    )
+
+
+class Recipe(Part):
+    """Everything wetmap needs to make one map."""
+
+    name: str | None = Field(None, description="Name of the map; default: the area's.")
+    aoi: Path | None = Field(
+        None, description="Area of interest: any vector file; relative paths start at the recipe's folder."
+    )
+    workspace: Path | None = Field(
+        None, description="Folder for everything; default: <area>-wetmap beside where you are."
+    )
+    seed: int = Field(1, ge=0, description="Seed of everything drawn at random, but for the simulated landscape.")
+    grid: GridPart = Field(default_factory=GridPart, description="The raster.")
+    seasons: list[Season] = Field(
+        default_factory=lambda: [Season(name="summer", start=dt.date(2021, 6, 1), end=dt.date(2021, 9, 30))],
+        min_length=1,
+        description="Time windows; the default is the one of the WetMapFormer paper.",
+    )
+    sources: Sources = Field(default_factory=Sources, description="Where scenes come from.")
+    simulated: Simulated = Field(default_factory=Simulated, description="The simulated landscape.")
+    features: Features = Field(default_factory=Features, description="The bands of the cube.")
+    optical: Optical = Field(default_factory=Optical, description="Optical cleaning.")
+    radar: Radar = Field(default_factory=Radar, description="Radar cleaning.")
+    classes: list[ClassSpec] = Field([], description="The map's classes; default: the values of the reference.")
+    reference: Reference | Literal["simulated"] | None = Field(
+        None, description="Reference data; `simulated` for the simulated landscape's own."
+    )
+    samples: Samples = Field(default_factory=Samples, description="Drawing samples.")
+    splits: Splits = Field(default_factory=Splits, description="Folds in space.")
+    model: ModelPart = Field(default_factory=ModelPart, description="The model.")
+    training: Training = Field(default_factory=Training, description="Training.")
+    predict: Predict = Field(default_factory=Predict, description="Mapping.")
+    cluster: Cluster = Field(default_factory=Cluster, description="Workers.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        names = [season.name for season in self.seasons]
+        if len(set(names)) < len(names):
+            raise ValueError(f"seasons share a name: {', '.join(names)}")
+        if self.features.preset == "paper16" and len(names) != 1:
+            raise ValueError(
+                f"features.preset paper16 takes one season, and the recipe has {len(names)} ({', '.join(names)}); "
+                "use preset seasonal, or one season"
+            )
+        if self.splits.test_fold >= self.splits.folds:
+            raise ValueError(
+                f"splits.test_fold is {self.splits.test_fold}, and folds are numbered 0 to {self.splits.folds - 1}"
+            )
+        return self

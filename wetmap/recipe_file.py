@@ -1,0 +1,121 @@
+"""Reading and writing recipes as YAML: defaults, file, flags, in that order of precedence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from wetmap.errors import RecipeError
+from wetmap.recipe import Recipe
+
+#: Where paths stand in a recipe; relative ones start at the recipe's own folder.
+PATHS = (("aoi",), ("workspace",), ("reference", "path"), ("predict", "bundle"))
+
+
+def load_recipe(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: YAML file; None for the defaults.
+        overrides: Dotted names to values, from the command line: ``{"grid.crs": "EPSG:2953"}``.
+
+    Returns:
+        The recipe, every path absolute.
+
+    Raises:
+        RecipeError: The file is missing, not YAML, or says something that a recipe cannot say.
+    """
+    data = {} if path is None else _read(path)
+    _make_absolute(data, Path.cwd() if path is None else path.resolve().parent)
+    for name, value in (overrides or {}).items():
+        _set(data, name, str(value) if isinstance(value, Path) else value)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(
+            f"{'The recipe' if path is None else path}: {_explain(error, data)}.",
+            do="See `wetmap recipe schema` for every key with its unit and default.",
+        ) from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML that ``load_recipe`` reads back equal."""
+    return yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True, width=110)
+
+
+def plain(part: BaseModel) -> dict[str, Any]:
+    """A part of the recipe as plain JSON data."""
+    return part.model_dump(mode="json", by_alias=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(
+            f"The recipe {path} does not exist.", do="`wetmap recipe init` writes one to start from."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"The recipe {path} cannot be read ({error}).", do="Give a YAML text file.") from error
+    except yaml.YAMLError as error:
+        where = str(error).replace("\n", " ")
+        raise RecipeError(f"The recipe {path} is not YAML ({where}).", do="Mend that line.") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise RecipeError(
+            f"The recipe {path} is a {type(data).__name__}, not keys and values.", do="See `wetmap recipe init`."
+        )
+    return data
+
+
+def _make_absolute(data: dict[str, Any], base: Path) -> None:
+    for names in PATHS:
+        _absolute_at(data, names, base)
+    sources = data.get("sources")
+    for source in sources.values() if isinstance(sources, dict) else ():
+        if not isinstance(source, dict):
+            continue
+        for file in source.get("files") or ():
+            _absolute_at(file, ("path",), base)
+        catalog = source.get("catalog")
+        if isinstance(catalog, str) and catalog.endswith(".json") and "://" not in catalog:
+            source["catalog"] = str(base / catalog)
+
+
+def _absolute_at(data: Any, names: tuple[str, ...], base: Path) -> None:
+    for name in names[:-1]:
+        data = data.get(name) if isinstance(data, dict) else None
+    if isinstance(data, dict) and isinstance(data.get(names[-1]), str):
+        data[names[-1]] = str(base / data[names[-1]])
+
+
+def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for name in parents:
+        inner = data.get(name)
+        if not isinstance(inner, dict):
+            inner = data[name] = {}
+        data = inner
+    data[last] = value
+
+
+def _explain(error: ValidationError, data: Any) -> str:
+    """The first problem in one line: where, what, and the value."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    where = ".".join(
+        str(part) for part in first["loc"] if str(part) not in {"stac", "simulated", "rasters"} or part in data
+    )
+    if first["type"] == "extra_forbidden":
+        text = f"{where} is not a key of the recipe (value {first['input']!r})"
+    elif first["type"] == "value_error":
+        text = f"{where}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
+    else:
+        text = f"{where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    text = text.replace("\n", " ")
+    return text if len(problems) == 1 else f"{text} (and {len(problems) - 1} more)"

@@ -1,0 +1,121 @@
+"""Draw labelled pixels: the same number of every class where there are enough, spread over its polygons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetmap.errors import ReferenceDataError
+from wetmap.recipe import Background
+from wetmap.samples.class_table import class_of
+from wetmap.samples.labels import Labels
+
+#: Sets the background's random numbers apart from those of the labelled pixels of the same class.
+BACKGROUND_STREAM = 1000
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled pixels, ordered by row and column; no pixel occurs twice."""
+
+    row: NDArray[np.int32]
+    """Pixel row on the grid, (sample,)."""
+    col: NDArray[np.int32]
+    """Pixel column on the grid, (sample,)."""
+    label: NDArray[np.uint8]
+    """Class **index**, place in the class table from 0, (sample,)."""
+    polygon: NDArray[np.int32]
+    """Id of the reference feature, or of the square that stands in for it, (sample,)."""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def draw_samples(
+    labels: Labels, *, per_class: int, min_per_class: int, background: Background | None, seed: int
+) -> Samples:
+    """Draw a stratified random sample of the labelled pixels.
+
+    Within a class polygons take turns: first one random pixel of every polygon, then a second, and so on, so that one
+    large polygon does not speak for its class. What is drawn of a class depends on the seed, the class's code and its
+    pixels, not on the other classes nor on the order of the features in their file.
+
+    Args:
+        labels: Labels on the grid.
+        per_class: Pixels per class, at most.
+        min_per_class: A class with fewer labelled pixels is refused.
+        background: When given, ``share`` times as many samples as all others together are drawn from
+            ``labels.background`` and get its class.
+        seed: Seed.
+
+    Returns:
+        The samples.
+
+    Raises:
+        ReferenceDataError: A class has fewer labelled pixels than ``min_per_class``.
+    """
+    codes = labels.codes.ravel()
+    background_code = None if background is None else class_of(labels.classes, background.name).code
+    drawn: list[tuple[NDArray[np.int64], int]] = []
+    for index, row in enumerate(labels.classes):
+        pixels = np.flatnonzero(codes == row.code)
+        if row.code != background_code:
+            _refuse_thin(row.name, len(pixels), min_per_class)
+        drawn.append((_take_turns(pixels, labels, per_class, (seed, row.code)), index))
+    if background is not None:
+        total = sum(len(pixels) for pixels, _ in drawn)
+        drawn.append(_background(labels, background, total, min_per_class, seed))
+    return _samples(drawn, labels)
+
+
+def _background(
+    labels: Labels, background: Background, others: int, min_per_class: int, seed: int
+) -> tuple[NDArray[np.int64], int]:
+    row = class_of(labels.classes, background.name)
+    candidates = np.zeros(0, dtype=np.int64) if labels.background is None else np.flatnonzero(labels.background.ravel())
+    labelled = int((labels.codes == row.code).sum())
+    if len(candidates) + labelled < min_per_class:
+        raise ReferenceDataError(
+            f"Background class {row.name} has {len(candidates)} pixels farther than {background.buffer_m:g} m from "
+            f"every reference polygon, fewer than samples.min_per_class = {min_per_class}.",
+            do="Lower background.buffer_m, enlarge the area, or give reference of dry land instead.",
+        )
+    wanted = max(round(background.share * others), min_per_class)
+    return _take_turns(candidates, labels, wanted, (seed, row.code, BACKGROUND_STREAM)), labels.classes.index(row)
+
+
+def _take_turns(pixels: NDArray[np.int64], labels: Labels, wanted: int, stream: tuple[int, ...]) -> NDArray[np.int64]:
+    """Choose ``wanted`` of ``pixels`` (flat indices in raster order), polygons in turn; all of them if fewer."""
+    if len(pixels) <= wanted:
+        return pixels
+    lot = np.random.Generator(np.random.PCG64(np.random.SeedSequence(stream))).permutation(len(pixels))
+    polygon = labels.polygon.ravel()[pixels].astype(np.int64)
+    order = np.argsort(polygon * len(pixels) + lot)  # by polygon, then by lot: one key sorts faster than two
+    first = np.flatnonzero(np.r_[True, np.diff(polygon[order]) != 0])
+    turn = np.empty(len(pixels), dtype=np.int64)
+    turn[order] = np.arange(len(pixels)) - np.repeat(first, np.diff(np.r_[first, len(pixels)]))
+    return pixels[np.argpartition(turn * len(pixels) + lot, wanted)[:wanted]]
+
+
+def _samples(drawn: list[tuple[NDArray[np.int64], int]], labels: Labels) -> Samples:
+    pixels = np.concatenate([chosen for chosen, _ in drawn])
+    label = np.concatenate([np.full(len(chosen), index, dtype=np.uint8) for chosen, index in drawn])
+    order = np.argsort(pixels, kind="stable")
+    row, col = np.divmod(pixels[order], labels.codes.shape[1])
+    return Samples(
+        row=row.astype(np.int32),
+        col=col.astype(np.int32),
+        label=label[order],
+        polygon=labels.polygon.ravel()[pixels[order]].astype(np.int32),
+    )
+
+
+def _refuse_thin(name: str, pixels: int, least: int) -> None:
+    if pixels < least:
+        raise ReferenceDataError(
+            f"Class {name} has {pixels} labelled pixels in the area, fewer than samples.min_per_class = {least}.",
+            do="Add reference for it, merge it with another class (`reference:` of a class takes several values), or "
+            "lower samples.min_per_class.",
+        )

@@ -1,0 +1,102 @@
+"""What every archive can do, and which archive a source of the recipe stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetmap.errors import SourceError
+from wetmap.recipe import RastersSource, Season, Sensor, SimulatedSource, StacSource
+from wetmap.sources.scene import Scene, Skipped
+
+if TYPE_CHECKING:
+    from wetmap.geo import Aoi, Grid
+
+
+class Archive(Protocol):
+    """A place where scenes come from: addresses only, so that it can be sent to a worker, which opens files itself."""
+
+    def search(
+        self, sensor: Sensor, aoi: Aoi, seasons: Sequence[Season], *, max_cloud_percent: float
+    ) -> tuple[list[Scene], list[Skipped]]:
+        """Find the scenes of one sensor, once, when the run is planned.
+
+        Args:
+            sensor: The sensor.
+            aoi: The area of interest; scenes that do not touch it are not returned.
+            seasons: Time windows, first and last day included, UTC.
+            max_cloud_percent: Optical scenes with more cloud are left out, percent.
+
+        Returns:
+            The scenes, ordered by time and name, and those left out with the reason.
+
+        Raises:
+            SourceError: The archive cannot be reached or read, or has no scene at all.
+        """
+
+    def read(self, scene: Scene, names: Sequence[str], window: Grid) -> dict[str, NDArray[np.float32]]:
+        """Read bands of one scene onto a window of the grid.
+
+        What a pixel gets does not depend on the window that it is asked in, to the last bit.
+
+        Args:
+            scene: A scene that ``search`` returned.
+            names: Bands by wetmap's names; those that the scene does not hold are left out of the answer.
+            window: The pixels wanted; they may lie outside the scene.
+
+        Returns:
+            Each band (height, width) float32, NaN where not observed. Optical bands: surface reflectance,
+            dimensionless, negatives kept; radar: linear gamma-0 power; terrain: metres; SCL: the class number, NaN for
+            class 0 too.
+
+        Raises:
+            SourceError: A file cannot be opened or read.
+        """
+
+
+def open_archive(
+    source: StacSource | SimulatedSource | RastersSource, sensor: Sensor, *, simulated_catalog: Path | None = None
+) -> Archive:
+    """The archive that a source of the recipe stands for. Nothing is opened yet.
+
+    Args:
+        source: The part of the recipe that names the source.
+        sensor: The sensor that is wanted from it.
+        simulated_catalog: ``catalog.json`` of the simulated archive, for sources that say ``simulated``.
+
+    Raises:
+        SourceError: The source is simulated and there is no simulated archive.
+    """
+    if isinstance(source, RastersSource):
+        from wetmap.sources.rasters import RastersArchive
+
+        return RastersArchive(tuple(source.files))
+    from wetmap.sources.stac import StacArchive
+
+    if isinstance(source, StacSource):
+        return StacArchive.of(source, sensor)
+    if simulated_catalog is None:
+        raise SourceError(
+            f"The {sensor} source is simulated, and no simulated archive was written.",
+            do="Run the recipe with `wetmap run`, which writes it first.",
+        )
+    return StacArchive.of(StacSource(catalog=str(simulated_catalog)), sensor, simulated=True)
+
+
+def check_bands(scenes: Sequence[Scene], sensor: Sensor, names: Sequence[str]) -> None:
+    """Refuse a plan in which a wanted band is in no scene at all.
+
+    Raises:
+        SourceError: Some of ``names`` are held by none of the scenes of the sensor.
+    """
+    held = {band for scene in scenes if scene.sensor == sensor for band in scene.bands}
+    missing = [name for name in names if name not in held]
+    if missing:
+        raise SourceError(
+            f"No {sensor} scene holds {', '.join(missing)}; the scenes hold {', '.join(sorted(held)) or 'nothing'}.",
+            do=f"Take {', '.join(missing)} out of the recipe's features, or name another source for {sensor}.",
+        )

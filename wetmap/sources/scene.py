@@ -1,0 +1,72 @@
+"""One acquisition and what was decided about it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from wetmap.recipe import OrbitState, Sensor
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One acquisition: where its files are, and each decision about it with the reason."""
+
+    id: str
+    """Name of the scene in its archive."""
+    sensor: Sensor
+    """Which of the three sensors it belongs to."""
+    datetime: str
+    """Time of acquisition, ISO 8601, UTC; empty where the archive does not say (own rasters, elevation)."""
+    platform: str = ""
+    """Satellite, as the archive names it."""
+    orbit_state: OrbitState = "any"
+    """Flight direction of the pass; ``any`` where it does not matter or is not known."""
+    relative_orbit: int | None = None
+    """Track number, 1 to 175 for Sentinel-1, 1 to 143 for Sentinel-2."""
+    seasons: tuple[str, ...] = ()
+    """Seasons of the recipe whose days hold the scene; empty for terrain, which has none."""
+    bands: tuple[str, ...] = ()
+    """Bands that it holds, by wetmap's names: B02, SCL, VV, elevation."""
+    scale: float = 1.0
+    """Stored value * scale + offset = value in the unit of the sensor."""
+    offset: float = 0.0
+    """Added after scaling, in the unit of the sensor."""
+    offset_rule: str = ""
+    """Why scale and offset are what they are, as a sentence."""
+    cloud_percent: float | None = None
+    """Share of the scene under cloud as the archive gives it, percent."""
+    simulated: bool = False
+    """Whether the scene was made by the landscape simulator."""
+    item: dict[str, Any] = field(default_factory=dict)
+    """What the archive needs to read it: a STAC item with absolute unsigned links, or the description of a file."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary that ``from_json`` takes back unchanged."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Scene:
+        """Rebuild a scene written by ``to_json``, also after a round through JSON text."""
+        return cls(**{**data, "seasons": tuple(data["seasons"]), "bands": tuple(data["bands"])})
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A scene that was left out, and why."""
+
+    id: str
+    """Name of the scene in its archive."""
+    sensor: Sensor
+    """Which of the three sensors it belongs to."""
+    reason: str
+    """Why, as a sentence."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary that ``from_json`` takes back unchanged."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Skipped:
+        """Rebuild a row written by ``to_json``."""
+        return cls(**data)

@@ -1,0 +1,42 @@
+"""The stages in their order, as the verbs walk them."""
+
+from __future__ import annotations
+
+from wetmap.errors import WorkspaceError
+from wetmap.stages import cubes, mosaic, plan, report, simulate
+from wetmap.stages import fetch as fetch_stage
+from wetmap.stages import predict as predict_stage
+from wetmap.stages import train as train_stage
+from wetmap.stages.context import Context
+
+
+def fetch(context: Context) -> None:
+    """Imagery to one co-registered cube."""
+    simulate.run(context)
+    plan.run(context)
+    fetch_stage.run(context)
+
+
+def train(context: Context) -> None:
+    """Cube and reference data to a model."""
+    cubes.reference_of(context)
+    _need_cube(context)
+    cubes.run(context)
+    train_stage.run(context)
+
+
+def predict(context: Context) -> None:
+    """Cube and model to a map."""
+    _need_cube(context)
+    predict_stage.run(context)
+    mosaic.run(context)
+    report.run(context)
+
+
+def _need_cube(context: Context) -> None:
+    folder = fetch_stage.folder_of(context)
+    if folder.complete:
+        return
+    what = f"The workspace {context.workspace.root} holds no finished cube for this area and recipe"
+    changed = f" (changed since the last fetch: {'; '.join(folder.changes[:3])})" if folder.changes else ""
+    raise WorkspaceError(f"{what}{changed}.", do="Run wetmap fetch with the same --aoi and --workspace first.")

@@ -1,0 +1,167 @@
+"""What every stage is handed: the recipe, the workspace, the area, the grid, the workers, and somebody to tell."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from wetmap.cluster import Workers, explain
+from wetmap.errors import BlockFailedWarning, TooManyFailuresError, UsageError
+from wetmap.geo import Aoi, Block, Grid, make_grid, read_aoi
+from wetmap.ledger import Entry, Ledger
+from wetmap.recipe import Recipe
+from wetmap.workspace import StageFolder, Workspace
+
+Task = TypeVar("Task")
+
+
+class Listener(Protocol):
+    """Who is told what happens: a terminal, a log file, or nobody."""
+
+    def stage(self, name: str, state: str) -> None:
+        """A stage begins, continues, or is already there; ``state`` says which and why."""
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """So much of the current stage is done."""
+
+    def say(self, text: str) -> None:
+        """Something worth a line."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, name: str, state: str) -> None:
+        """Say nothing."""
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Say nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run of one or more verbs on one workspace."""
+
+    recipe: Recipe
+    """The resolved recipe."""
+    workspace: Workspace
+    """Where everything is kept."""
+    workers: Workers
+    """Worker processes, started at the first use."""
+    listener: Listener
+    """Who is told."""
+
+    @functools.cached_property
+    def aoi(self) -> Aoi:
+        """The area of interest."""
+        if self.recipe.aoi is None:
+            raise UsageError(
+                "No area of interest is known.",
+                do="Give --aoi with a GeoJSON, GeoPackage or Shapefile, or `aoi:` in the recipe.",
+            )
+        return read_aoi(self.recipe.aoi)
+
+    @functools.cached_property
+    def grid(self) -> Grid:
+        """The one grid that everything is on."""
+        return make_grid(self.aoi, res_m=self.recipe.grid.res_m, crs=self.recipe.grid.crs)
+
+    @property
+    def name(self) -> str:
+        """Name of the map."""
+        return self.recipe.name or self.aoi.name
+
+    def begin(self, folder: StageFolder, asked: dict[str, Any]) -> bool:
+        """Say what becomes of a stage and make its folder.
+
+        Returns:
+            True when there is work to do, False when it is complete.
+        """
+        if folder.complete:
+            self.listener.stage(folder.stage, "already done")
+            self.workspace.begin(folder, asked)
+            return False
+        if folder.path.exists():
+            state = "continues where it stopped"
+        elif folder.changes:
+            state = f"made new, because of {'; '.join(folder.changes[:3])}" + (
+                " ..." if len(folder.changes) > 3 else ""
+            )
+        else:
+            state = "begins"
+        self.listener.stage(folder.stage, state)
+        self.workspace.begin(folder, asked)
+        return True
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """One block and what its stage needs to work on it; what it holds is small and pickles."""
+
+    block: Block
+    """The block."""
+    work: Any
+    """The stage's own task."""
+
+
+def run_blocks(
+    context: Context, folder: StageFolder, blocks: Iterable[Block], function: Callable[[BlockTask], Entry], work: Any
+) -> list[Entry]:
+    """Run a function over the blocks that are not settled yet, and keep the ledger.
+
+    Args:
+        context: The run.
+        folder: The stage's folder.
+        blocks: Every block of the stage.
+        function: Makes one block and says what happened; runs in a worker.
+        work: Passed to every call.
+
+    Returns:
+        The entries of all blocks, settled before or now.
+
+    Raises:
+        TooManyFailuresError: More blocks failed than the recipe's ``cluster.max_failed`` allows.
+    """
+    ledger = Ledger(folder.path / "ledger")
+    wanted = list(blocks)
+    settled = ledger.settled()
+    todo = [BlockTask(block, work) for block in wanted if block.name not in settled]
+    done = len(wanted) - len(todo)
+    context.listener.progress(done, len(wanted), "blocks")
+    for entry in _entries(context, function, todo):
+        ledger.add([entry])
+        if entry.status == "failed":
+            warnings.warn(f"{folder.stage} block {entry.block}: {entry.reason}", BlockFailedWarning, stacklevel=2)
+        else:
+            done += 1
+        context.listener.progress(done, len(wanted), "blocks")
+    known = ledger.entries()
+    entries = [known[block.name] for block in wanted]
+    _refuse_failures(entries, context.recipe.cluster.max_failed, folder.stage)
+    return entries
+
+
+def _entries(context: Context, function: Callable[[BlockTask], Entry], todo: list[BlockTask]) -> Iterator[Entry]:
+    if not todo:
+        return
+    for task, result in context.workers.stream(function, todo):
+        if isinstance(result, Entry):
+            yield result
+        else:
+            yield Entry(task.block.name, "failed", explain(result))
+
+
+def _refuse_failures(entries: list[Entry], allowed: float, stage: str) -> None:
+    failed = [entry for entry in entries if entry.status == "failed"]
+    if failed and len(failed) > allowed * len(entries):
+        raise TooManyFailuresError(
+            f"{len(failed)} of {len(entries)} blocks of {stage} failed, more than the {allowed:.0%} that are allowed; "
+            f"the first is {failed[0].block}: {failed[0].reason}",
+            do="Run the same command again to try them again, or allow more with --max-failed.",
+        )

@@ -1,0 +1,147 @@
+"""Stage cubes: reference data becomes labelled windows, divided into folds in space."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wetmap.cube import Cube
+from wetmap.errors import ReferenceDataError, UsageError
+from wetmap.geo import Grid
+from wetmap.recipe import Reference
+from wetmap.recipe_file import plain
+from wetmap.samples import Labels, draw_samples, read_reference, split_samples, write_patch_cubes
+from wetmap.stages import fetch, simulate
+from wetmap.stages.context import Context
+from wetmap.workspace import StageFolder, write_json
+
+#: Raised when the same request would give other samples.
+REVISION = 1
+
+#: Files that belong to a Shapefile besides the .shp itself.
+SHAPEFILE_PARTS = (".dbf", ".shx", ".prj", ".cpg")
+
+
+@dataclass(frozen=True)
+class _Reference:
+    reference: Reference
+    identity: Any
+
+
+def reference_of(context: Context) -> _Reference:
+    """The reference data of the recipe, and what identifies its content.
+
+    Raises:
+        ReferenceDataError: The recipe names none.
+        UsageError: The file is missing.
+    """
+    wanted = context.recipe.reference
+    if wanted is None:
+        raise ReferenceDataError(
+            "There is no reference data to train on.",
+            do="Give --reference with a vector file and --class-field with its class field, or with a label raster.",
+        )
+    if wanted == "simulated":
+        folder = simulate.folder_of(context)
+        path = folder.path / "archive" / "reference.gpkg"
+        return _Reference(Reference(path=path, class_field="CLASS"), {"simulate": folder.key})
+    if not wanted.path.exists():
+        raise UsageError(f"The reference file {wanted.path} does not exist.", do="Give its path with --reference.")
+    asked = plain(wanted)
+    asked["path"] = wanted.path.name
+    return _Reference(wanted, {**asked, "sha256": _digest(wanted.path)})
+
+
+def window_px(context: Context) -> int:
+    """Side of the window that the recipe's model looks at, pixels."""
+    from wetmap.models import option_defaults
+
+    options = {**option_defaults(context.recipe.model.name), **context.recipe.model.options}
+    return int(options.get("window", 8))
+
+
+def asked(context: Context) -> dict[str, Any]:
+    """What the stage is asked: the cube, the reference's content, the classes, the drawing and the split."""
+    recipe = context.recipe
+    return {
+        "revision": REVISION,
+        "fetch": fetch.folder_of(context).key,
+        "reference": reference_of(context).identity,
+        "classes": [{k: v for k, v in plain(spec).items() if k != "colour"} for spec in recipe.classes],
+        "samples": plain(recipe.samples),
+        "splits": plain(recipe.splits),
+        "window_px": window_px(context),
+        "seed": recipe.seed,
+    }
+
+
+def folder_of(context: Context) -> StageFolder:
+    """The stage's folder."""
+    return context.workspace.stage("cubes", asked(context))
+
+
+def run(context: Context) -> StageFolder:
+    """Read the reference, draw, split, and cut the windows."""
+    folder = folder_of(context)
+    with context.workspace.lock("cubes"):
+        if not context.begin(folder, asked(context)):
+            return folder
+        recipe, cube = context.recipe, Cube.open(fetch.cube_path(fetch.folder_of(context)))
+        reference = reference_of(context).reference
+        # Colours are not part of what this stage is asked; the products take them from the recipe.
+        specs = [spec.model_copy(update={"colour": None}) for spec in recipe.classes]
+        labels = read_reference(reference, specs, cube.grid, context.aoi)
+        samples = draw_samples(
+            labels,
+            per_class=recipe.samples.per_class,
+            min_per_class=recipe.samples.min_per_class,
+            background=reference.background,
+            seed=recipe.seed,
+        )
+        split = split_samples(
+            samples,
+            recipe.splits,
+            window_px=window_px(context),
+            res_m=cube.grid.res_m,
+            grid_shape=cube.grid.shape,
+            classes=labels.classes,
+            seed=recipe.seed,
+        )
+        patches = write_patch_cubes(
+            cube, labels, samples, split, window_px=window_px(context), path=folder.path / "patches.zarr"
+        )
+        write_json(
+            folder.path / "manifest.json",
+            {
+                "stage": "cubes",
+                "classes": [row.to_json() for row in labels.classes],
+                "reference": labels.report,
+                "labelled_ha": _labelled_ha(cube.grid, labels),
+                "split": split.summary,
+                "samples": patches.summary,
+            },
+        )
+    return folder
+
+
+def _labelled_ha(grid: Grid, labels: Labels) -> dict[str, float]:
+    area = grid.pixel_area_m2()
+    return {
+        row.name: round(float(area[labels.codes == row.code].sum(dtype=np.float64)) / 1e4, 4) for row in labels.classes
+    }
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    for part in (path, *(path.with_suffix(suffix) for suffix in SHAPEFILE_PARTS)):
+        if part != path and path.suffix.lower() != ".shp":
+            continue
+        if part.exists():
+            with part.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+    return digest.hexdigest()

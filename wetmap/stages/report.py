@@ -1,0 +1,188 @@
+"""Stage report: one page about the map; then the map's folder is published, whole."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wetmap.bundle import Bundle
+from wetmap.classes import MapClass
+from wetmap.cube import Cube
+from wetmap.products.areas import AreaRow
+from wetmap.recipe import Reference
+from wetmap.recipe_file import dump_recipe
+from wetmap.report.page import ReportData, ScenesUsed, write_report
+from wetmap.stages import cubes, fetch, mosaic, plan, predict, train
+from wetmap.stages.context import Context
+from wetmap.stages.truth import agreement
+from wetmap.training.metrics import Scores
+from wetmap.workspace import StageFolder, write_json
+
+#: Raised when the same request would give another page.
+REVISION = 1
+
+VERSIONS = ("wetmap", "torch", "scikit-learn", "rasterio", "numpy")
+
+
+def asked(context: Context) -> dict[str, Any]:
+    """What the stage is asked: the finished map, and what is said about it."""
+    return {
+        "revision": REVISION,
+        "mosaic": mosaic.folder_of(context).key,
+        "recipe": _recipe_text(context),
+        "versions": _versions(),
+    }
+
+
+def folder_of(context: Context) -> StageFolder:
+    """The stage's folder."""
+    return context.workspace.stage("report", asked(context))
+
+
+def run(context: Context) -> StageFolder:
+    """Write report.html and publish ``<workspace>/map``."""
+    folder, made = folder_of(context), mosaic.folder_of(context)
+    with context.workspace.lock("report"):
+        if context.begin(folder, asked(context)):
+            bundle = predict.open_bundle(context)
+            classes = mosaic.classes_of(context)
+            truth = agreement(context, classes)
+            write_report(folder.path / "report.html", _data(context, bundle, classes, truth))
+            scores = {name: row.to_json() for name, row in bundle.card.scores.items()} or None
+            write_json(folder.path / "manifest.json", {"stage": "report", "scores": scores, "truth": truth})
+        files = {
+            path.name: path for path in sorted(made.path.iterdir()) if path.name not in {"asked.json", "manifest.json"}
+        }
+        files["report.html"] = folder.path / "report.html"
+        context.workspace.publish("map", files, {"stage": "report", "key": folder.key, "mosaic": made.key})
+    return folder
+
+
+def _data(context: Context, bundle: Bundle, classes: Sequence[MapClass], truth: dict[str, Any] | None) -> ReportData:
+    made = mosaic.folder_of(context)
+    manifest = made.manifest or {}
+    planned = plan.load(plan.folder_of(context))
+    card = bundle.card
+    rows = dict(card.scores)
+    guess = rows.get("commonest class")
+    baseline = rows.get(train.BASELINE) if card.model != train.BASELINE else None
+    split = _split(context)
+    return ReportData(
+        title=context.name,
+        area=f"{context.aoi.name}, {context.aoi.area_ha:,.0f} ha",
+        simulated=bool(manifest["simulated"]) or card.simulated,
+        classes=classes,
+        areas=[AreaRow(**row) for row in manifest["areas"]],
+        classes_tif=made.path / "classes.tif",
+        grid=Cube.open(fetch.cube_path(fetch.folder_of(context))).grid.describe(),
+        recipe=_recipe_text(context),
+        versions=_versions(),
+        confidence_tif=made.path / "confidence.tif",
+        confidence_range=(0.0, 100.0),
+        model_name=card.model,
+        model=_scores(rows.get(card.model)),
+        baseline=_scores(baseline),
+        guess_name=_commonest(guess),
+        guess=_scores(guess),
+        split=split,
+        leaks=any(value == "random-pixels-leaky" for _, value in split),
+        scenes=_scenes(planned),
+        skipped=[(row.id, row.reason) for row in planned.skipped] + _lost_reads(context),
+        figures=[]
+        if truth is None
+        else [(f"{truth['agreement']:.1%}", "of mapped pixels agree with the simulated truth")],
+        notes=_notes(context),
+    )
+
+
+def _recipe_text(context: Context) -> str:
+    """The recipe without what does not change the map: folders of this machine, workers, block size."""
+    recipe = context.recipe
+    reference = recipe.reference
+    if isinstance(reference, Reference):
+        reference = reference.model_copy(update={"path": Path(reference.path.name)})
+    kept = recipe.model_copy(
+        update={
+            "workspace": None,
+            "aoi": None if recipe.aoi is None else Path(recipe.aoi.name),
+            "reference": reference,
+            "cluster": context.recipe.cluster.model_copy(update={"workers": 0}),
+            "predict": context.recipe.predict.model_copy(update={"block_px": type(context.recipe.predict)().block_px}),
+        }
+    )
+    return dump_recipe(kept)
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in VERSIONS}
+
+
+def _scores(found: Scores | None) -> Any:
+    if found is None:
+        return None
+    data = found.to_json()
+    return {**data, "per_class": data.pop("classes")}
+
+
+def _commonest(guess: Scores | None) -> str:
+    """The class that the naive guess always answers: the column of its confusion matrix that is not empty."""
+    if guess is None:
+        return ""
+    columns = [sum(row[number] for row in guess.confusion) for number in range(len(guess.classes))]
+    return guess.classes[columns.index(max(columns))].name
+
+
+def _split(context: Context) -> list[tuple[str, str]]:
+    if context.recipe.predict.bundle is not None:
+        return []
+    data = (train.folder_of(context).manifest or {}).get("split", {})
+    words = {
+        "kind": "kind",
+        "folds": "folds",
+        "block_m": "side of the blocks (m)",
+        "buffer_m": "distance kept between folds (m)",
+        "dropped": "samples dropped by that distance",
+        "leakage": "share of test windows that overlap a training window",
+    }
+    return [(text, f"{data[key]}") for key, text in words.items() if data.get(key) is not None]
+
+
+def _scenes(planned: plan.Plan) -> list[ScenesUsed]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for scene in planned.scenes:
+        kind = scene.sensor if scene.orbit_state == "any" else f"{scene.sensor}, {scene.orbit_state}"
+        for season in scene.seasons or ("all",):
+            groups.setdefault((season, kind), []).append(scene.datetime[:10])
+    return [
+        ScenesUsed(season, kind, len(days), 0, _span(sorted(day for day in days if day)))
+        for (season, kind), days in sorted(groups.items())
+    ]
+
+
+def _span(days: list[str]) -> str:
+    if not days:
+        return ""
+    return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+
+
+def _lost_reads(context: Context) -> list[tuple[str, str]]:
+    manifest = fetch.folder_of(context).manifest or {}
+    lost = [
+        (str(row.get("scene", row.get("id", "?"))), str(row.get("reason", "could not be read")))
+        for row in manifest["failed_reads"]
+    ]
+    return sorted(set(lost))
+
+
+def _notes(context: Context) -> list[str]:
+    notes = []
+    for verb, folder in (("fetch", fetch.folder_of(context)), ("predict", predict.folder_of(context))):
+        failed = (folder.manifest or {}).get("failed", [])
+        if failed:
+            notes.append(f"{len(failed)} blocks of {verb} failed and are missing: {', '.join(failed[:10])}.")
+    if context.recipe.predict.bundle is None:
+        reference = (cubes.folder_of(context).manifest or {}).get("reference", {})
+        notes += [str(note) for note in reference.get("warnings", [])]
+    return notes

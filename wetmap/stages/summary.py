@@ -1,0 +1,255 @@
+"""What a verb answers: plain data for machines, lines for people; and what a dry run expects."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wetmap.cube import bands_of, layers_of
+from wetmap.errors import WetmapError
+from wetmap.recipe import Recipe
+from wetmap.stages import cubes, fetch, mosaic, plan, predict, report, simulate, train
+from wetmap.stages.context import Context
+
+#: Sustained reading speed that the hours of a dry run assume for remote archives, MB/s.
+ASSUMED_MB_PER_S = 20.0
+#: What the model is compared with stands below it in tables.
+LAST = {train.BASELINE: 1, "commonest class": 2}
+#: Bytes per pixel and band of the archives' files: 16-bit optical, 32-bit radar and terrain, before compression.
+BYTES_PER_PIXEL = {"optical": 2, "radar": 4, "terrain": 4}
+
+
+def of_fetch(context: Context) -> dict[str, Any]:
+    """The cube that fetch made."""
+    folder = fetch.folder_of(context)
+    manifest = folder.manifest or {}
+    planned = plan.load(plan.folder_of(context))
+    return {
+        "verb": "fetch",
+        "workspace": str(context.workspace.root),
+        "grid": context.grid.describe(),
+        "scenes": {
+            sensor: sum(s.sensor == sensor for s in planned.scenes) for sensor in plan.sensors_wanted(context.recipe)
+        },
+        "skipped_scenes": len(planned.skipped),
+        "blocks": manifest["blocks"],
+        "failed_blocks": manifest["failed"],
+        "failed_reads": len(manifest["failed_reads"]),
+        "bands": [band.name for band in bands_of(context.recipe)],
+        "cube": str(fetch.cube_path(folder)),
+        "simulated": manifest["simulated"],
+    }
+
+
+def of_train(context: Context) -> dict[str, Any]:
+    """The model that train made, with its held-out scores beside the baselines'."""
+    manifest = train.folder_of(context).manifest or {}
+    return {
+        "verb": "train",
+        "workspace": str(context.workspace.root),
+        "model": str(context.workspace.root / "model"),
+        "scores": manifest["scores"],
+        "split": manifest["split"],
+        "simulated": manifest["simulated"],
+    }
+
+
+def of_map(context: Context) -> dict[str, Any]:
+    """The map that predict made."""
+    root = context.workspace.root / "map"
+    made = mosaic.folder_of(context).manifest or {}
+    told = report.folder_of(context).manifest or {}
+    return {
+        "verb": "predict",
+        "workspace": str(context.workspace.root),
+        "grid": context.grid.describe(),
+        "map": str(root / "classes.tif"),
+        "confidence": str(root / "confidence.tif"),
+        "areas_csv": str(root / "areas.csv"),
+        "report": str(root / "report.html"),
+        "areas": made["areas"],
+        "scores": told["scores"],
+        "truth": told["truth"],
+        "failed_blocks": (predict.folder_of(context).manifest or {}).get("failed", []),
+        "simulated": made["simulated"],
+    }
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """The same as lines for people."""
+    verb = result["verb"]
+    body = {"fetch": _fetch_lines, "train": _train_lines, "predict": _map_lines, "estimate": _estimate_lines}[verb](
+        result
+    )
+    return (
+        ["SIMULATED: made from a simulated landscape, not a map of any real place."] if result.get("simulated") else []
+    ) + body
+
+
+def _fetch_lines(result: dict[str, Any]) -> list[str]:
+    scenes = ", ".join(f"{count} {sensor}" for sensor, count in result["scenes"].items())
+    out = [
+        f"Grid:   {result['grid']}",
+        f"Scenes: {scenes}; {result['skipped_scenes']} left out",
+        f"Cube:   {len(result['bands'])} bands, {result['blocks']} blocks, {result['cube']}",
+    ]
+    if result["failed_blocks"] or result["failed_reads"]:
+        out.append(
+            f"Failed: {len(result['failed_blocks'])} blocks, {result['failed_reads']} reads (named in the manifest)"
+        )
+    return out
+
+
+def _train_lines(result: dict[str, Any]) -> list[str]:
+    return [*score_lines(result["scores"]), f"Model:  {result['model']}"]
+
+
+def _map_lines(result: dict[str, Any]) -> list[str]:
+    out = [f"Grid:   {result['grid']}", "Hectares by class (pixel counts, not estimates):"]
+    width = max((len(row["name"]) for row in result["areas"]), default=0)
+    out += [
+        f"  {row['name']:<{width}}  {row['hectares']:>12,.1f} ha  {row['share_percent']:>5.1f} %"
+        for row in result["areas"]
+    ]
+    out += score_lines(result["scores"])
+    truth = result["truth"]
+    if truth is not None:
+        out.append(
+            f"Agreement with the simulated truth: {truth['agreement']:.3f} of the mapped pixels "
+            f"(guessing the commonest class, {truth['commonest']}: {truth['commonest_agreement']:.3f})"
+        )
+    if result["failed_blocks"]:
+        out.append(f"Failed: {len(result['failed_blocks'])} blocks are missing from the map")
+    return [*out, f"Map:    {result['map']}", f"Areas:  {result['areas_csv']}", f"Report: {result['report']}"]
+
+
+def score_lines(scores: dict[str, Any] | None) -> list[str]:
+    """Held-out scores of the model, the forest and the naive guess, in one table."""
+    if scores is None:
+        return ["Held-out scores: unknown (the model comes from elsewhere)"]
+    out = ["Held-out scores (test fold):  macro F1  overall accuracy"]
+    for name, row in sorted(scores.items(), key=lambda item: LAST.get(item[0], 0)):
+        out.append(f"  {name:<27} {_figure(row['macro_f1']):>9}  {_figure(row['overall_accuracy']):>16}")
+    return out
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def estimate(context: Context, verbs: Sequence[str]) -> dict[str, Any]:
+    """What the verbs would read, compute and write. Nothing is written."""
+    grid, recipe = context.grid, context.recipe
+    bands, pixels = bands_of(recipe), grid.height * grid.width
+    result: dict[str, Any] = {
+        "verb": "estimate",
+        "verbs": list(verbs),
+        "workspace": str(context.workspace.root),
+        "area_ha": round(context.aoi.area_ha, 1),
+        "grid": grid.describe(),
+        "pixels": pixels,
+        "free_gb": round(_free_bytes(context.workspace.root) / 1e9, 1),
+        "stages": _states(context, verbs),
+    }
+    if "fetch" in verbs:
+        per_pixel = 2 * len(bands) + len(layers_of(bands)) + 2 * len(recipe.seasons)
+        result["fetch"] = {
+            "blocks": len(list(grid.blocks(recipe.grid.block_px))),
+            "bands": len(bands),
+            "write_gb": round(pixels * per_pixel / 1e9, 3),
+            **_reading(context, pixels),
+        }
+    if "train" in verbs:
+        result["train"] = {
+            "model": recipe.model.name,
+            "samples_at_most": recipe.samples.per_class * max(len(recipe.classes), 1),
+            "epochs_at_most": recipe.training.epochs,
+            "reference": _reference_name(recipe),
+        }
+    if "predict" in verbs:
+        result["predict"] = _mapping(context, pixels)
+    return result
+
+
+def _reading(context: Context, pixels: int) -> dict[str, Any]:
+    recipe = context.recipe
+    if simulate.wanted(context) and not simulate.folder_of(context).complete:
+        return {"scenes": "not known before the archive is simulated"}
+    try:
+        folder = plan.folder_of(context)
+        scenes = list(plan.load(folder).scenes) if folder.complete else plan.search(context)[0]
+    except WetmapError as error:
+        return {"scenes": f"not known: {error.what}"}
+    bands = {"optical": len(recipe.features.optical) + 1, "radar": len(recipe.features.radar), "terrain": 1}
+    total = sum(pixels * BYTES_PER_PIXEL[scene.sensor] * bands[scene.sensor] for scene in scenes)
+    return {
+        "scenes": {sensor: sum(s.sensor == sensor for s in scenes) for sensor in plan.sensors_wanted(recipe)},
+        "read_gb_at_most": round(total / 1e9, 3),
+        "hours_at_most": round(total / 1e6 / ASSUMED_MB_PER_S / 3600, 3),
+        "assumed_mb_per_s": ASSUMED_MB_PER_S,
+    }
+
+
+def _mapping(context: Context, pixels: int) -> dict[str, Any]:
+    out: dict[str, Any] = {"write_gb_at_most": round(pixels * 4 / 1e9, 3), "blocks": None, "hours": None}
+    try:
+        bundle = predict.open_bundle(context)
+    except WetmapError as error:
+        out["hours"] = f"not known: {error.what}"
+        return out
+    rate = predict.measure_rate(context, bundle)
+    from wetmap.mapping import whole_tiles
+
+    block_px = whole_tiles(context.recipe.predict.block_px, bundle.card.geometry.tile)
+    out["blocks"] = len(list(context.grid.blocks(block_px)))
+    out["pixels_per_s_per_worker"] = round(rate)
+    out["hours"] = round(pixels / rate / context.workers.count / 3600, 3)
+    return out
+
+
+def _states(context: Context, verbs: Sequence[str]) -> dict[str, str]:
+    """Which stages are there already, which would be made new, and why."""
+    parts = {"fetch": (plan, fetch), "train": (cubes, train), "predict": (predict,)}
+    out: dict[str, str] = {}
+    for verb in verbs:
+        for module in parts[verb]:
+            try:
+                folder = module.folder_of(context)
+            except WetmapError as error:
+                out[module.__name__.rpartition(".")[2]] = f"cannot run: {error}"
+                continue
+            new = f"new, because of {'; '.join(folder.changes[:3])}" if folder.changes else "to do"
+            out[folder.stage] = "already done" if folder.complete else new
+    return out
+
+
+def _reference_name(recipe: Recipe) -> str | None:
+    if recipe.reference is None or recipe.reference == "simulated":
+        return recipe.reference
+    return str(recipe.reference.path)
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+
+
+def _estimate_lines(result: dict[str, Any]) -> list[str]:
+    out = [
+        f"Dry run of {', '.join(result['verbs'])}: nothing is written.",
+        f"Area:   {result['area_ha']:,.0f} ha",
+        f"Grid:   {result['grid']}, {result['pixels']:,} pixels",
+        f"Disk:   {result['free_gb']} GB free in {result['workspace']}",
+    ]
+    out += [f"Stage:  {stage}: {state}" for stage, state in result["stages"].items()]
+    for verb in result["verbs"]:
+        facts = ", ".join(
+            f"{key.replace('_', ' ')} {_flat(value)}" for key, value in result[verb].items() if value is not None
+        )
+        out.append(f"{verb.capitalize() + ':':<8}{facts}")
+    return out
+
+
+def _flat(value: Any) -> str:
+    return " + ".join(f"{count} {name}" for name, count in value.items()) if isinstance(value, dict) else str(value)

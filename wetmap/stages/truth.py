@@ -1,0 +1,91 @@
+"""How well a map of the simulated landscape agrees with what is true there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+
+from wetmap.classes import MapClass
+from wetmap.geo import Block, Grid
+from wetmap.recipe import ClassSpec
+from wetmap.sources.landscape import COVERS
+from wetmap.stages import fetch, predict, simulate
+from wetmap.stages.context import Context
+
+#: Side of the windows that are compared at once, pixels.
+WINDOW_PX = 512
+
+
+def agreement(context: Context, classes: tuple[MapClass, ...]) -> dict[str, Any] | None:
+    """Compare the whole map with the landscape it was simulated from.
+
+    Args:
+        context: The run.
+        classes: The map's classes. The reference calls both upland covers ``upland``; the recipe's crosswalk applies.
+
+    Returns:
+        Share of mapped pixels that agree, the commonest true class, and the share that guessing it would reach; per
+        class the share of its true pixels that the map found. None where nothing was simulated.
+    """
+    catalog = simulate.catalog_of(context)
+    if catalog is None or not (catalog.parent / "truth.tif").exists():
+        return None
+    from wetmap.cube import Cube
+
+    grid = Cube.open(fetch.cube_path(fetch.folder_of(context))).grid
+    codes = _codes(classes, context.recipe.classes)
+    pairs: Counter[tuple[int, int]] = Counter()
+    for block in grid.blocks(WINDOW_PX):
+        mapped = predict.read_map(predict.folder_of(context), "classes", block)
+        true = codes[_truth(catalog.parent / "truth.tif", grid, block)]
+        both = (mapped != predict.NO_CLASS) & (true != 0)
+        values, counts = np.unique(np.stack([true[both], mapped[both]]), axis=1, return_counts=True)
+        for (one, other), count in zip(values.T.tolist(), counts.tolist(), strict=True):
+            pairs[one, other] += count
+    return _shares(pairs, classes)
+
+
+def _codes(classes: Sequence[MapClass], specs: Sequence[ClassSpec]) -> NDArray[np.uint8]:
+    """Map code of every cover code, by the recipe's own crosswalk; 0 where the map has no class for it."""
+    stands_for = {str(value).casefold(): spec.name for spec in specs for value in spec.reference}
+    by_name = {row.name.casefold(): row.code for row in classes}
+    codes = np.zeros(256, dtype=np.uint8)
+    for cover in COVERS:
+        value = "upland" if cover.upland else cover.name
+        codes[cover.code] = by_name.get(stands_for.get(value, value).casefold(), 0)
+    return codes
+
+
+def _truth(path: Path, grid: Grid, block: Block) -> NDArray[np.uint8]:
+    """Cover codes on a block of the grid, nearest neighbour, 0 where there is no landscape."""
+    with (
+        rasterio.open(path) as source,
+        WarpedVRT(source, crs=grid.crs, transform=grid.transform, height=grid.height, width=grid.width) as warped,
+    ):
+        return np.asarray(warped.read(1, window=Window(block.x0, block.y0, block.width, block.height)), dtype=np.uint8)
+
+
+def _shares(pairs: Counter[tuple[int, int]], classes: tuple[MapClass, ...]) -> dict[str, Any] | None:
+    total = sum(pairs.values())
+    if total == 0:
+        return None
+    names = {row.code: row.name for row in classes}
+    true: Counter[int] = Counter()
+    for (one, _), count in pairs.items():
+        true[one] += count
+    commonest, most = max(true.items(), key=lambda item: (item[1], -item[0]))
+    return {
+        "pixels": total,
+        "agreement": sum(count for (one, other), count in pairs.items() if one == other) / total,
+        "commonest": names[commonest],
+        "commonest_agreement": most / total,
+        "found": {names[code]: pairs[code, code] / count for code, count in sorted(true.items())},
+    }
