@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-from wetmap.errors import WetmapError
+from wetmap.errors import WetmapError, full_disk
 from wetmap.recipe import Cluster
 
 Item = TypeVar("Item")
@@ -114,5 +115,7 @@ def explain(error: BaseException) -> str:
     """One line about why a task failed, for the ledger and the summary."""
     if isinstance(error, WetmapError):
         return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return str(full_disk(error))
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else ''}"

@@ -69,6 +69,14 @@ class WorkspaceError(WetmapError):
     """The workspace cannot be read or written."""
 
 
+def full_disk(error: OSError) -> WorkspaceError:
+    """The error for a full disk, from the system's own."""
+    where = f" ({error.filename})" if error.filename else ""
+    return WorkspaceError(
+        f"The disk is full{where}.", do="Free some space and run the same command again; what is finished stays."
+    )
+
+
 class LockedError(WorkspaceError):
     """Another process works on the same stage and shard."""
 

@@ -13,6 +13,11 @@ from wetmap.imagery.windows import box_sum, disc, disc_sum, shifted
 LOOKS = 4.4
 
 
+def eroded(valid: np.ndarray, rim: int) -> np.ndarray:
+    """As it is inside one file."""
+    return erode_footprint(valid, np.ones_like(valid), rim)
+
+
 def speckled(side: int = 120, mean: float = 0.1, seed: int = 0) -> np.ndarray:
     return mean * np.random.default_rng(seed).gamma(LOOKS, 1 / LOOKS, (side, side))
 
@@ -92,28 +97,36 @@ class TestFootprint:
     def test_rim_is_taken_off(self) -> None:
         valid = np.zeros((40, 60), dtype=bool)
         valid[:, 20:] = True
-        kept = erode_footprint(valid, 5)
+        kept = eroded(valid, 5)
         np.testing.assert_array_equal(kept[20], np.arange(60) >= 25)
 
     def test_edge_of_the_array_is_no_rim(self) -> None:
         valid = np.ones((20, 20), dtype=bool)
-        assert erode_footprint(valid, 5).all()
+        assert eroded(valid, 5).all()
+
+    def test_edge_of_the_file_is_no_rim_but_nodata_beside_it_is(self) -> None:
+        inside = np.zeros((30, 40), dtype=bool)
+        inside[:, 10:] = True
+        np.testing.assert_array_equal(erode_footprint(inside, inside, 5), inside)
+        valid = inside.copy()
+        valid[:, 10:12] = False  # two columns of zeros at the file's edge: the footprint ends there
+        np.testing.assert_array_equal(erode_footprint(valid, inside, 5)[15], np.arange(40) >= 17)
 
     @pytest.mark.parametrize("width", [1, 2, 4])
     def test_small_holes_do_not_eat_their_neighbours(self, width: int) -> None:
         valid = np.ones((40, 40), dtype=bool)
         valid[20 : 20 + width, 10:30] = False
-        np.testing.assert_array_equal(erode_footprint(valid, 5), valid)
+        np.testing.assert_array_equal(eroded(valid, 5), valid)
 
     def test_large_gaps_are_outside(self) -> None:
         valid = np.ones((40, 40), dtype=bool)
         valid[15:25, 15:25] = False
-        assert (erode_footprint(valid, 3) & ~valid).sum() == 0
-        assert not erode_footprint(valid, 3)[20, 12]
+        assert (eroded(valid, 3) & ~valid).sum() == 0
+        assert not eroded(valid, 3)[20, 12]
 
     def test_no_rim_asked(self) -> None:
         valid = np.random.default_rng(0).random((9, 9)) > 0.5
-        np.testing.assert_array_equal(erode_footprint(valid, 0), valid)
+        np.testing.assert_array_equal(eroded(valid, 0), valid)
 
     @settings(max_examples=30, deadline=None)
     @given(seed=st.integers(0, 1000), rim=st.integers(1, 6))
@@ -123,9 +136,9 @@ class TestFootprint:
         valid = np.kron(rng.random((12, 12)) > 0.3, np.ones((6, 6), dtype=bool)).astype(bool)
         margin = footprint_reach_px(rim)
         piece = valid[8 : 8 + 20 + 2 * margin, 5 : 5 + 20 + 2 * margin]
-        inner = erode_footprint(piece, rim)[margin:-margin, margin:-margin]
+        inner = eroded(piece, rim)[margin:-margin, margin:-margin]
         np.testing.assert_array_equal(
-            inner, erode_footprint(valid, rim)[8 + margin :, 5 + margin :][: inner.shape[0], : inner.shape[1]]
+            inner, eroded(valid, rim)[8 + margin :, 5 + margin :][: inner.shape[0], : inner.shape[1]]
         )
 
 

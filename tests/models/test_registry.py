@@ -4,30 +4,48 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from wetmap.errors import RecipeError
 from wetmap.models import Geometry, create, entry, model_names, option_defaults, resolve_options
 
 
 def test_the_models_and_their_defaults():
-    assert model_names() == ("wetmapformer-window", "wetmapformer-published", "forest")
+    assert model_names() == (
+        "wetmapformer-window",
+        "wetmapformer-published",
+        "supervit-micro",
+        "supervit-small",
+        "vvt-micro",
+        "vvt-tiny",
+        "vvt-small",
+        "vvt-medium",
+        "vvt-large",
+        "forest",
+    )
     assert option_defaults("wetmapformer-window") == {"size": "small", "window": 8, "stem_stride": 4}
-    assert [entry(name).family for name in model_names()] == ["torch", "torch", "forest"]
+    assert option_defaults("vvt-micro") == {"window": 32, "clamp": True, "drop_path": 0.0}
+    assert {name: entry(name).family for name in model_names()} == {
+        name: "forest" if name == "forest" else "torch" for name in model_names()
+    }
     assert resolve_options("forest", {"trees": 5}) == {"trees": 5, "class_weight": "balanced"}
 
 
 def test_every_torch_model_is_made_from_its_own_defaults():
     for name in model_names():
         if entry(name).family == "torch":
-            model = create(name, 2, 3, **option_defaults(name))
-            assert model.geometry == Geometry(tile=32, margin=4, stride=1)
-            assert model.geometry.side == 40
+            defaults = option_defaults(name)
+            with torch.device("meta"):  # a large model is described, not filled
+                model = create(name, 2, 3, **defaults)
+            margin = int(defaults["window"]) // 2
+            assert model.geometry == Geometry(tile=32, margin=margin, stride=1)
+            assert model.geometry.side == 32 + 2 * margin
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("wetmapformer-windows", {}, "Choose one of wetmapformer-window, wetmapformer-published, forest"),
+        ("wetmapformer-windows", {}, "Choose one of wetmapformer-window, .*, forest"),
         ("wetmapformer-window", {"windows": 8}, "Its options are size, stem_stride, window"),
         ("wetmapformer-window", {"window": 9}, "Choose one of 8, 10"),
         ("wetmapformer-window", {"window": 6}, "Choose one of 8, 10"),

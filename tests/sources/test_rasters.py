@@ -14,7 +14,7 @@ from affine import Affine
 from tests.fakes.tiny_archive import GRID, LEFT, SEASON, TOP, aoi, write_raster
 from wetmap.errors import RecipeError, SourceError, WetmapWarning
 from wetmap.recipe import RasterFile, RastersSource, Sensor
-from wetmap.sources import Archive, Scene, open_archive
+from wetmap.sources import EXTENT, Archive, Scene, open_archive
 
 
 def archive_of(sensor: Sensor, *files: RasterFile) -> tuple[Archive, list[Scene]]:
@@ -81,6 +81,13 @@ class TestRead:
         path = write_raster(tmp_path / "scl.tif", scl, Affine(20, 0, LEFT, 0, -20, TOP))
         archive, (scene,) = archive_of("optical", described(path, ["SCL"], "reflectance", scale=1e-4))
         assert set(np.unique(archive.read(scene, ["SCL"], GRID)["SCL"])) == {4.0, 8.0}
+
+    def test_extent_holds_what_is_not_observed_too(self, tmp_path: Path) -> None:
+        path = stack(tmp_path, np.zeros((84, 84)), nodata=0)
+        archive, (scene,) = archive_of("radar", described(path, ["VV"], "gamma0"))
+        bands = archive.read(scene, ["VV", EXTENT], GRID)
+        assert np.isnan(bands["VV"]).all()
+        assert (bands[EXTENT] == 1).all()
 
     def test_half_pixel_ramp(self, tmp_path: Path) -> None:
         x = np.broadcast_to(np.arange(84) + 0.5, (84, 84))

@@ -19,7 +19,7 @@ from tests.fakes.tiny_archive import GRID, LEFT, SEASON, TOP, Json, aoi
 from wetmap.errors import SceneSkippedWarning, SourceError, WetmapWarning
 from wetmap.geo import Grid
 from wetmap.recipe import Season, Sensor, SimulatedSource, StacSource
-from wetmap.sources import Archive, Scene, Skipped, check_bands, open_archive
+from wetmap.sources import EXTENT, Archive, Scene, Skipped, check_bands, open_archive
 from wetmap.sources.stac import PLANETARY_COMPUTER, StacArchive
 
 SENSORS: tuple[Sensor, ...] = ("optical", "radar", "terrain")
@@ -202,6 +202,13 @@ class TestRead:
             window = Grid(GRID.crs, 10.0, LEFT + distance, TOP, 8, 8)
             assert np.isnan(archive.read(scenes[0], ["B02"], window)["B02"]).all()
 
+    def test_extent_is_where_the_files_have_a_pixel(self, catalog: Path) -> None:
+        archive, scenes, _ = find(catalog, "radar")
+        window = Grid(GRID.crs, 10.0, LEFT - 30, TOP - 100, 4, 20)
+        for scene in scenes[2:]:  # those that are not cut
+            extent = archive.read(scene, [EXTENT], window)[EXTENT]
+            np.testing.assert_array_equal(np.isfinite(extent[0]), np.arange(20) >= 3)
+
     def test_radar_is_linear_power_and_never_zero_or_less(self, catalog: Path) -> None:
         archive, scenes, _ = find(catalog, "radar")
         descending = next(scene for scene in scenes if scene.orbit_state == "descending")
@@ -300,3 +307,22 @@ class TestTrouble:
         archive = open_archive(SimulatedSource(), "optical", simulated_catalog=catalog)
         scenes, _ = archive.search("optical", aoi(), [SEASON], max_cloud_percent=80)
         assert all(scene.simulated for scene in scenes)
+
+
+@pytest.mark.filterwarnings("ignore:Support for class-based `config`:DeprecationWarning")  # planetary-computer 1.0.0
+def test_links_are_signed_when_they_are_read_and_never_before(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import planetary_computer
+
+    _, scenes, _ = find(catalog, "terrain")
+    archive = StacArchive(PLANETARY_COMPUTER, "cop-dem-glo-30")
+    asked: list[str] = []
+
+    def sign(href: str) -> str:
+        asked.append(href)
+        return href
+
+    monkeypatch.setattr(planetary_computer, "sign_url", sign)
+    for _ in range(2):
+        archive.read(scenes[0], ["elevation"], GRID)
+    href = scenes[0].item["assets"]["elevation"]["href"]
+    assert asked == [href, href]

@@ -18,7 +18,7 @@ PACKAGES = (
     "torch",
     "lightning",
     "rasterio",
-    "odc-stac",
+    "pystac-client",
     "zarr",
     "dask",
     "geopandas",

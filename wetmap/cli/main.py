@@ -7,19 +7,20 @@ answers in under half a second, so each verb imports what it needs when it runs.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import socket
 import sys
 import threading
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from wetmap import __version__
 from wetmap.cli import doctor, fetch, predict, recipe, run, train
-from wetmap.errors import WetmapError
+from wetmap.errors import WetmapError, full_disk
 
 app = typer.Typer(
     name="wetmap",
@@ -58,12 +59,21 @@ def main() -> None:
     try:
         app()
     except WetmapError as error:
-        if "--debug" in sys.argv:
+        _fail(error)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
             raise
-        if "--json" in sys.argv:
-            typer.echo(json.dumps({"error": error.what, "do": error.do, "kind": type(error).__name__}))
-        typer.echo(f"wetmap: {' '.join(str(error).split())}", err=True)
-        sys.exit(error.exit_code)
+        _fail(full_disk(error))
+
+
+def _fail(error: WetmapError) -> NoReturn:
+    """Say it in one line, and as JSON where that was asked, and leave with the error's exit code."""
+    if "--debug" in sys.argv:
+        raise error
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": error.what, "do": error.do, "kind": type(error).__name__}))
+    typer.echo(f"wetmap: {' '.join(str(error).split())}", err=True)
+    sys.exit(error.exit_code)
 
 
 def _exit_at_once_on_ctrl_c() -> None:

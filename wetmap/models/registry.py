@@ -61,6 +61,14 @@ _WINDOW_OPTIONS = {
     "stem_stride": Option(4, "Pixels per side that become one token.", (1, 2, 4)),
 }
 
+_VVT_OPTIONS = {
+    "window": Option(32, "Side of the window that is classified, pixels, even.", tuple(range(16, 65, 2))),
+    "clamp": Option(True, "Force magnitudes in the attention into 1e-4 to 1e4, as released."),
+    "drop_path": Option(0.0, "Share of the last block's answers left out in training.", (0.0, 0.1, 0.2, 0.3)),
+}
+
+_PATCHING = Option("resize", "One kernel on a resized window, or a kernel for each patch size.", ("resize", "multi"))
+
 _ENTRIES = (
     ModelEntry(
         name="wetmapformer-window",
@@ -78,6 +86,45 @@ _ENTRIES = (
         summary="WetMapFormer as released, whose attention does nothing; for comparison.",
         options=_WINDOW_OPTIONS,
         every_parameter_trains=False,
+    ),
+    ModelEntry(
+        name="supervit-micro",
+        family="torch",
+        answers="window",
+        builder="wetmap.models.supervit:build_micro",
+        summary="SuperViT of a laptop's size: 4, 6 or 8 tokens a side and any keeping rate in one set of weights.",
+        options={
+            "window": Option(16, "Side of the window that is classified, pixels.", (8, 16, 24, 32)),
+            "patching": _PATCHING,
+        },
+    ),
+    ModelEntry(
+        name="supervit-small",
+        family="torch",
+        answers="window",
+        builder="wetmap.models.supervit:build_small",
+        summary="SuperViT as released, DeiT-S: 8, 10, 12 or 14 tokens a side; large and slow for small windows.",
+        options={
+            "window": Option(16, "Side of the window that is classified, pixels, even.", tuple(range(8, 33, 2))),
+            "patching": _PATCHING,
+        },
+    ),
+    *(
+        ModelEntry(
+            name=f"vvt-{size}",
+            family="torch",
+            answers="window",
+            builder=f"wetmap.models.vvt:build_{size}",
+            summary=f"Vicinity Vision Transformer, {note}.",
+            options=_VVT_OPTIONS,
+        )
+        for size, note in (
+            ("micro", "of a laptop's size, 0.3 million parameters"),
+            ("tiny", "12 million parameters"),
+            ("small", "25 million parameters"),
+            ("medium", "47 million parameters"),
+            ("large", "61 million parameters"),
+        )
     ),
     ModelEntry(
         name="forest",

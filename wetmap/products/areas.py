@@ -73,7 +73,7 @@ def count_areas(
             name=item.name,
             pixels=pixels[item.code],
             hectares=hectares[item.code],
-            share_percent=100 * hectares[item.code] / total if total else 0.0,
+            share_percent=100 * (hectares[item.code] / total) if total else 0.0,
         )
         for item in classes
     )

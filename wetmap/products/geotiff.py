@@ -33,8 +33,8 @@ TILE_PX = 512
 CACHE_MB = 64
 #: A disk with less left than this, after a failed write, was full. Bytes.
 FULL_BELOW = 1_000_000
-#: What a failed read or write of a raster raises.
-DISK_ERRORS = (OSError, RasterioError, CPLE_BaseError)
+#: What a failed read or write of a raster raises; rasterio raises SystemError where GDAL fails without saying why.
+DISK_ERRORS = (OSError, RasterioError, CPLE_BaseError, SystemError)
 
 Overview: TypeAlias = Literal["mode", "average", "nearest"]
 """How coarser pixels are made: the commonest class, the mean, or the upper-left pixel."""
@@ -136,7 +136,7 @@ def _describe(target: Any, layer: Layer) -> None:
         target.write_colormap(1, {value: (*_rgb(colour), 255) for value, colour in sorted(colours.items())})
         target.colorinterp = [ColorInterp.palette]
     target.set_band_description(1, layer["description"])
-    target.update_tags(**dict(sorted(layer["tags"].items())))
+    target.update_tags(**layer["tags"])
 
 
 def _cog_options(layer: Layer) -> dict[str, str]:
@@ -211,5 +211,5 @@ def _first_line(error: BaseException) -> str:
     """What GDAL said first: rasterio's own words are often "see previous exception"."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    lines = [] if isinstance(error, SystemError) else str(error).strip().splitlines()
+    return lines[0] if lines else "GDAL gives no reason"

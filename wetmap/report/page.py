@@ -82,8 +82,6 @@ class ScenesUsed:
     """Sensor, in words; with the orbit state where passes are kept apart."""
     used: int
     """Scenes that were read."""
-    skipped: int
-    """Scenes that were found and not used."""
     dates: str
     """First and last day, in words."""
 

@@ -45,7 +45,8 @@ class Archive(Protocol):
 
         Args:
             scene: A scene that ``search`` returned.
-            names: Bands by wetmap's names; those that the scene does not hold are left out of the answer.
+            names: Bands by wetmap's names; those that the scene does not hold are left out of the answer. ``EXTENT``
+                is always held: 1 where the scene's files have a pixel, observed or not, NaN beyond their edges.
             window: The pixels wanted; they may lie outside the scene.
 
         Returns:

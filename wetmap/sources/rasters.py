@@ -17,8 +17,8 @@ from wetmap.errors import RecipeError, SourceError, WetmapWarning
 from wetmap.geo import Aoi, Grid
 from wetmap.imagery.radar import from_db
 from wetmap.recipe import RasterFile, Season, Sensor
-from wetmap.sources.reader import RasterBand, read_onto
-from wetmap.sources.scene import Scene, Skipped
+from wetmap.sources.reader import RasterBand, extent_on, read_onto
+from wetmap.sources.scene import EXTENT, Scene, Skipped
 
 #: Units in which a file of each sensor may be.
 UNITS: Mapping[Sensor, tuple[str, ...]] = {
@@ -72,7 +72,9 @@ class RastersArchive:
         item = scene.item
         bands = {}
         for name in names:
-            if name in scene.bands:
+            if name == EXTENT:
+                bands[name] = extent_on(item["path"], window)
+            elif name in scene.bands:
                 categorical = name in CATEGORICAL
                 source = RasterBand(
                     href=item["path"],

@@ -16,8 +16,6 @@ Rules:
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -26,14 +24,13 @@ from typing import Any, Literal
 
 import numpy as np
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from wetmap.errors import SourceError
 from wetmap.geo import Grid
+from wetmap.sources.positions import Lattice, Projection, steps_of
 
 Resampling = Literal["bilinear", "nearest"]
 Floats = NDArray[np.float64]
@@ -54,11 +51,6 @@ REMOTE_ENV: Mapping[str, Any] = {
 }
 LOCAL_ENV: Mapping[str, Any] = {"GDAL_CACHEMAX": 128}
 
-#: Nodes between which positions in another CRS are interpolated, pixels. Projections bend by less than 1 / (6.4e6 m)
-#: per metre, so over 16 px of 10 m the position is off by less than a millimetre.
-NODE_PX = 16
-#: Positions this close to a source pixel's centre lie on it, pixels: arithmetic noise must not turn a copy into a mean.
-SNAP_PX = 1e-6
 #: Most pixels that are resampled at once; more are taken in strips.
 STRIP_PIXELS = 4_000_000
 
@@ -94,6 +86,27 @@ def read_onto(
     Raises:
         SourceError: The file cannot be opened or read, has no CRS, or lacks the band.
     """
+    return _with_dataset(source, lambda dataset: _read(dataset, source, window, convert))
+
+
+def extent_on(href: str, window: Grid) -> NDArray[np.float32]:
+    """Where a file has a pixel, observed or not: 1, and NaN beyond its edges; (height, width) float32.
+
+    Raises:
+        SourceError: As ``read_onto``.
+    """
+
+    def outline(dataset: Any) -> NDArray[np.float32]:
+        projection = Projection(window.crs, dataset.crs.to_wkt(), dataset.transform)
+        rows, cols = projection.positions(Lattice.of(window))
+        inside = _index(rows, dataset.height)[1] & _index(cols, dataset.width)[1]
+        return np.where(inside, np.float32(1), np.float32(np.nan))
+
+    return _with_dataset(RasterBand(href), outline)
+
+
+def _with_dataset(source: RasterBand, use: Callable[[Any], NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Open a file, check it, use it; what goes wrong is said without the secrets of its link."""
     name = without_query(source.href)
     try:
         with (
@@ -101,7 +114,7 @@ def read_onto(
             rasterio.open(source.href) as dataset,
         ):
             _check(dataset, source, name)
-            return _read(dataset, source, window, convert)
+            return use(dataset)
     except (RasterioError, OSError) as error:
         raise SourceError(
             f"{name} cannot be read ({without_query(str(error))}).",
@@ -131,11 +144,11 @@ def _check(dataset: Any, source: RasterBand, name: str) -> None:
 def _read(
     dataset: Any, source: RasterBand, window: Grid, convert: Callable[[Floats], Floats] | None
 ) -> NDArray[np.float32]:
-    lattice = _Lattice.of(window)
-    projection = _Projection(window.crs, dataset.crs.to_wkt(), dataset.transform)
+    lattice = Lattice.of(window)
+    projection = Projection(window.crs, dataset.crs.to_wkt(), dataset.transform)
     steps = 1
     if source.resampling == "bilinear":
-        steps = _steps(window, projection, dataset.width, dataset.height)
+        steps = steps_of(window, projection, dataset.width, dataset.height)
     fine = lattice.refined(steps)
     values = np.full(window.shape, np.nan, dtype=np.float32)
     rows = max(1, STRIP_PIXELS // (fine.width * steps))
@@ -146,157 +159,11 @@ def _read(
     return values
 
 
-@dataclass(frozen=True)
-class _Lattice:
-    """A window as whole numbers of pixels from the CRS's origin: positions are the same in every window."""
-
-    res_m: float
-    col0: int
-    row0: int
-    width: int
-    height: int
-    phase_x: float
-    """Pixels by which the raster is off multiples of its resolution; 0 for a map's grid."""
-    phase_y: float
-
-    @classmethod
-    def of(cls, window: Grid) -> _Lattice:
-        col0, phase_x = _split(window.left / window.res_m)
-        row0, phase_y = _split(-window.top / window.res_m)
-        return cls(window.res_m, col0, row0, window.width, window.height, phase_x, phase_y)
-
-    def refined(self, steps: int) -> _Lattice:
-        return _Lattice(
-            self.res_m / steps,
-            self.col0 * steps,
-            self.row0 * steps,
-            self.width * steps,
-            self.height * steps,
-            self.phase_x * steps,
-            self.phase_y * steps,
-        )
-
-    def rows(self, start: int, stop: int) -> _Lattice:
-        return dataclasses.replace(self, row0=self.row0 + start, height=stop - start)
-
-    @property
-    def x(self) -> Floats:
-        cols = np.arange(self.col0, self.col0 + self.width) + (0.5 + self.phase_x)
-        return np.asarray(cols * self.res_m, dtype=np.float64)
-
-    @property
-    def y(self) -> Floats:
-        rows = np.arange(self.row0, self.row0 + self.height) + (0.5 + self.phase_y)
-        return np.asarray(-rows * self.res_m, dtype=np.float64)
-
-
-def _split(place: float) -> tuple[int, float]:
-    """Whole pixels and what remains, the same in every window of a raster (hence the rounding)."""
-    whole = round(place)
-    return whole, round(place - whole, 6)
-
-
-@dataclass(frozen=True)
-class _Projection:
-    """From the grid's CRS to rows and columns of a source raster, counted between pixel centres."""
-
-    crs: str
-    source_wkt: str
-    transform: Affine
-
-    @property
-    def separable(self) -> bool:
-        """Whether columns depend on x alone and rows on y alone."""
-        return self.transform.b == 0 and self.transform.d == 0 and _same_crs(self.crs, self.source_wkt)
-
-    def positions(self, lattice: _Lattice) -> tuple[Floats, Floats]:
-        """Rows and columns of the lattice's pixel centres.
-
-        (height, 1) and (1, width) where they are separable, else both (height, width).
-        """
-        if self.separable:
-            a = self.transform
-            cols = (lattice.x - a.c) / a.a - 0.5
-            rows = (lattice.y - a.f) / a.e - 0.5
-            return _snapped(rows)[:, np.newaxis], _snapped(cols)[np.newaxis, :]
-        rows, cols = self._interpolated(lattice)
-        return _snapped(rows), _snapped(cols)
-
-    def exact(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """(rows, cols) of points in the grid's CRS; not finite where the projection fails."""
-        if not _same_crs(self.crs, self.source_wkt):
-            x, y = _transformer(self.crs, self.source_wkt).transform(x, y)
-        inverse = ~self.transform
-        return inverse.d * x + inverse.e * y + (inverse.f - 0.5), inverse.a * x + inverse.b * y + (inverse.c - 0.5)
-
-    def _interpolated(self, lattice: _Lattice) -> tuple[Floats, Floats]:
-        """Exact at nodes fixed on the lattice, linear between them."""
-        node_cols, left, across = _nodes(lattice.col0, lattice.width)
-        node_rows, above, down = _nodes(lattice.row0, lattice.height)
-        x = (node_cols * NODE_PX + lattice.phase_x) * lattice.res_m
-        y = -(node_rows * NODE_PX + lattice.phase_y) * lattice.res_m
-        x, y = np.meshgrid(x, y)
-        rows, cols = self.exact(x, y)
-        return _between(rows, above, down, left, across), _between(cols, above, down, left, across)
-
-
-def _nodes(start: int, count: int) -> tuple[Floats, NDArray[np.intp], Floats]:
-    """Numbers of the nodes around pixels ``start`` and on, each pixel's node to the left, and its share of the way."""
-    pixels = np.arange(start, start + count)
-    first = start // NODE_PX
-    nodes = np.arange(first, (start + count - 1) // NODE_PX + 2, dtype=np.float64)
-    left = pixels // NODE_PX
-    share = (pixels - left * NODE_PX + 0.5) / NODE_PX
-    return nodes, np.asarray(left - first, dtype=np.intp), np.asarray(share, dtype=np.float64)
-
-
-def _between(values: Floats, above: NDArray[np.intp], down: Floats, left: NDArray[np.intp], across: Floats) -> Floats:
-    with np.errstate(invalid="ignore"):
-        top = values[above][:, left] * (1 - across) + values[above][:, left + 1] * across
-        bottom = values[above + 1][:, left] * (1 - across) + values[above + 1][:, left + 1] * across
-        return np.asarray(top * (1 - down)[:, np.newaxis] + bottom * down[:, np.newaxis], dtype=np.float64)
-
-
-def _snapped(positions: Floats) -> Floats:
-    with np.errstate(invalid="ignore"):
-        nearest = np.rint(positions)
-        return np.where(np.abs(positions - nearest) < SNAP_PX, nearest, positions)
-
-
-@functools.lru_cache(maxsize=256)
-def _same_crs(crs: str, source_wkt: str) -> bool:
-    return bool(rasterio.crs.CRS.from_user_input(crs) == rasterio.crs.CRS.from_wkt(source_wkt))
-
-
-@functools.lru_cache(maxsize=64)
-def _transformer(crs: str, source_wkt: str) -> Transformer:
-    return Transformer.from_crs(CRS.from_user_input(crs), CRS.from_wkt(source_wkt), always_xy=True)
-
-
-def _steps(window: Grid, projection: _Projection, width: int, height: int) -> int:
-    """How many source pixels go side by side into one of the grid, rounded, at the centre of the source.
-
-    Measured at one place per file, so that it is the same for every window.
-    """
-    a = projection.transform
-    x, y = a.a * width / 2 + a.b * height / 2 + a.c, a.d * width / 2 + a.e * height / 2 + a.f
-    if not _same_crs(projection.crs, projection.source_wkt):
-        x, y = _transformer(projection.crs, projection.source_wkt).transform(x, y, direction="INVERSE")
-    if not (math.isfinite(x) and math.isfinite(y)):
-        return 1
-    res = window.res_m
-    rows, cols = projection.exact(np.array([x, x + res, x]), np.array([y, y, y - res]))
-    across = math.hypot(rows[1] - rows[0], cols[1] - cols[0])
-    down = math.hypot(rows[2] - rows[0], cols[2] - cols[0])
-    ratio = math.sqrt(across * down)
-    return max(1, math.floor(ratio + 0.5)) if math.isfinite(ratio) else 1
-
-
 def _sample(
     dataset: Any,
     source: RasterBand,
-    lattice: _Lattice,
-    projection: _Projection,
+    lattice: Lattice,
+    projection: Projection,
     convert: Callable[[Floats], Floats] | None,
 ) -> Floats:
     """Values at the lattice's pixel centres, (height, width) float64, NaN where not observed."""

@@ -7,6 +7,9 @@ from typing import Any
 
 from wetmap.recipe import OrbitState, Sensor
 
+#: Name under which an archive gives the extent of a scene's files: 1 inside, NaN beyond.
+EXTENT = "extent"
+
 
 @dataclass(frozen=True)
 class Scene:

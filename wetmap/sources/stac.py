@@ -20,8 +20,8 @@ from wetmap.errors import SceneSkippedWarning, SourceError, WetmapWarning
 from wetmap.geo import Aoi, Grid
 from wetmap.recipe import OrbitState, Season, Sensor, StacSource
 from wetmap.sources.offset import Rule, band_metadata, reflectance_rule
-from wetmap.sources.reader import RasterBand, read_onto
-from wetmap.sources.scene import Scene, Skipped
+from wetmap.sources.reader import RasterBand, extent_on, read_onto
+from wetmap.sources.scene import EXTENT, Scene, Skipped
 
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
 #: Catalogues by name.
@@ -105,12 +105,15 @@ class StacArchive:
 
     def read(self, scene: Scene, names: Sequence[str], window: Grid) -> dict[str, NDArray[np.float32]]:
         """Read bands of one scene onto a window; see ``Archive.read``."""
-        held = [name for name in names if name in scene.bands]
+        held = [name for name in names if name in scene.bands or name == EXTENT]
         if not _near(scene.item.get("geometry"), window):
             return {name: np.full(window.shape, np.nan, dtype=np.float32) for name in held}
-        return {name: self._read_band(scene, name, scene.item["assets"][name], window) for name in held}
+        return {name: self._read_band(scene, name, window) for name in held}
 
-    def _read_band(self, scene: Scene, name: str, asset: Mapping[str, Any], window: Grid) -> NDArray[np.float32]:
+    def _read_band(self, scene: Scene, name: str, window: Grid) -> NDArray[np.float32]:
+        if name == EXTENT:
+            return extent_on(self._signed(str(scene.item["assets"][scene.bands[0]]["href"])), window)
+        asset = scene.item["assets"][name]
         categorical = name == "SCL"
         nodata = band_metadata(asset).get("nodata")
         if scene.sensor == "optical":

@@ -25,7 +25,7 @@ from wetmap.imagery.indices import index_bands, spectral_index
 from wetmap.imagery.masks import clear_mask, dilate_px
 from wetmap.imagery.radar import boxcar, erode_footprint, footprint_reach_px, lee, to_db
 from wetmap.imagery.terrain import slope_degrees, tpi
-from wetmap.sources import Archive, Scene
+from wetmap.sources import EXTENT, Archive, Scene
 from wetmap.sources.reader import RasterBand, read_onto
 from wetmap.stages.terrain_plan import TWI_BAND, plan_terrain
 
@@ -39,6 +39,7 @@ TRIES = 2
 Values = dict[str, NDArray[np.float32]]
 Value = TypeVar("Value", bound=np.generic)
 _Pass = tuple[Scene, ...]
+_NOTHING = np.empty((0, 0), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -209,13 +210,14 @@ class _Work:
         total = {name: np.zeros(self.window.shape) for name in names}
         count = {name: np.zeros(self.window.shape) for name in names}
         for scenes in self._passes(layer):
-            bands = self._read(scenes, names, margin)
+            bands = self._read(scenes, [*names, EXTENT], margin)
+            inside = np.isfinite(bands.pop(EXTENT, _NOTHING))
             if not bands:
                 continue
             valid = np.logical_and.reduce([np.isfinite(power) for power in bands.values()])
             if not valid.any():
                 continue
-            kept = erode_footprint(valid, rim)
+            kept = erode_footprint(valid, inside, rim)
             for name, power in bands.items():
                 smooth = _cropped(_despeckle(np.where(kept, power, np.nan).astype(np.float64), settings), margin)
                 seen = np.isfinite(smooth)

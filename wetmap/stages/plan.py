@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from wetmap.cube import bands_of
 from wetmap.errors import BlockFailedWarning, SourceError
 from wetmap.geo import Block, Grid
+from wetmap.imagery.indices import index_bands
 from wetmap.recipe import Recipe, Sensor
 from wetmap.recipe_file import plain
 from wetmap.sources import Archive, Scene, Skipped, open_archive
+from wetmap.sources.archive import check_bands
 from wetmap.stages import simulate
+from wetmap.stages.block_features import plan_terrain, unserved_layers
 from wetmap.stages.context import Context
 from wetmap.workspace import StageFolder, read_json, write_json
 
@@ -88,20 +91,37 @@ def archives(context: Context) -> dict[Sensor, Archive]:
 
 
 def search(context: Context) -> tuple[list[Scene], list[Skipped]]:
-    """Ask every archive for its scenes.
+    """Ask every archive for its scenes, and refuse now what no block could make later.
 
     Raises:
-        SourceError: A sensor has no scene at all.
+        RecipeError: An index is unknown or needs bands that Sentinel-2 does not give.
+        SourceError: A sensor has no scene, no scene holds a band, or a layer (a season, an orbit state) has no scene.
     """
+    wanted = _source_bands(context.recipe)
     scenes: list[Scene] = []
     skipped: list[Skipped] = []
     for sensor, archive in archives(context).items():
         found, left_out = archive.search(
             sensor, context.aoi, context.recipe.seasons, max_cloud_percent=context.recipe.optical.max_cloud_percent
         )
+        check_bands(found, sensor, wanted[sensor])
         scenes += found
         skipped += left_out
+    empty = unserved_layers(bands_of(context.recipe), scenes)
+    if empty:
+        raise SourceError(
+            f"No scene serves {', '.join(empty)} ({len(scenes)} scenes were found over {context.aoi.name}).",
+            do="Widen that season, take it or the orbit state out of the recipe (features.orbit_states: [any] puts all "
+            "passes together), or name another source.",
+        )
     return scenes, skipped
+
+
+def _source_bands(recipe: Recipe) -> dict[Sensor, list[str]]:
+    """The bands that each sensor's scenes must hold."""
+    features = recipe.features
+    optical = [*features.optical, *(band for name in features.indices for band in index_bands(name))]
+    return {"optical": list(dict.fromkeys(optical)), "radar": list(features.radar), "terrain": ["elevation"]}
 
 
 def run(context: Context) -> StageFolder:
@@ -179,8 +199,6 @@ def _write_inside(context: Context, path: Path) -> None:
 
 
 def _accumulate(context: Context, scenes: list[Scene], path: Path) -> None:
-    from wetmap.stages.block_features import plan_terrain
-
     archive = archives(context)["terrain"]
     plan_terrain(archive, [scene for scene in scenes if scene.sensor == "terrain"], context.grid, path)
 

@@ -150,13 +150,14 @@ def _split(context: Context) -> list[tuple[str, str]]:
 
 
 def _scenes(planned: plan.Plan) -> list[ScenesUsed]:
+    """Scenes by season, sensor and orbit state."""
     groups: dict[tuple[str, str], list[str]] = {}
     for scene in planned.scenes:
         kind = scene.sensor if scene.orbit_state == "any" else f"{scene.sensor}, {scene.orbit_state}"
         for season in scene.seasons or ("all",):
             groups.setdefault((season, kind), []).append(scene.datetime[:10])
     return [
-        ScenesUsed(season, kind, len(days), 0, _span(sorted(day for day in days if day)))
+        ScenesUsed(season, kind, len(days), _span(sorted(day for day in days if day)))
         for (season, kind), days in sorted(groups.items())
     ]
 

@@ -1,0 +1,305 @@
+"""The front of WetMapFormer over a tile: all that neighbouring windows can share.
+
+A window pads feature maps with zeros at its own border, so a value depends on where in the window it lies, but only
+through *which taps of the kernels fall inside*. Along one axis the first separable convolution has three such classes,
+the second five and the pooling four; in two dimensions every map below is computed once per pixel of the tile for each
+pair of a row class and a column class. Taps that fall outside are left out, not multiplied by zero.
+
+Maps lie pixel by pixel, channels last, the tile's rows one after the other, with spare pixels before and after: a shift
+in the tile is a shift in memory. What a shift wraps around into the next row is never read by any window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wetmap.models.wetmapformer.folding import Affine, product, scale_and_shift
+from wetmap.models.wetmapformer.network import EXTRACTOR_WIDTH, SPECTRAL_FILTERS, Extractor, Spectral
+
+#: Bands whose second convolution is one matrix product: two more on each side feed it.
+BANDS_TOGETHER = 4
+#: Reach of the two convolutions along the bands, bands on each side.
+REACH = (1, 2)
+#: Pixels of one product of the first part, enough to keep the cores busy and few enough for the cache.
+PIXELS_TOGETHER = 2048
+#: Memory is looked at in rows of this many pixels where each channel has a weight of its own.
+RUN = 16
+
+#: First separable convolution: the taps inside, for the first position of the window, those between, and the last.
+FIRST = ((0, 1), (-1, 0, 1), (-1, 0))
+#: Second: (tap, class of the first there) for the first position, the second, those between, the last but one, the last.
+SECOND = (
+    ((0, 0), (1, 1)),
+    ((-1, 0), (0, 1), (1, 1)),
+    ((-1, 1), (0, 1), (1, 1)),
+    ((-1, 1), (0, 1), (1, 2)),
+    ((-1, 1), (0, 2)),
+)
+#: Pooling by 3 with stride 2, padded at the end only: (shift, class of the second there).
+POOLED = (((0, 0), (1, 1), (2, 2)), ((0, 2), (1, 2), (2, 2)), ((0, 2), (1, 2), (2, 3)), ((0, 3), (1, 4)))
+#: The skip convolution, stride 2, padded at the end only: taps inside for all positions but the last, and for the last.
+SKIPPED = ((0, 1, 2), (0, 1))
+
+
+def pooled_class(position: int, size: int) -> int:
+    """Class (of ``POOLED``) of a position of the pooled window, which is ``size`` (>= 3) long."""
+    return {0: 0, size - 2: 2, size - 1: 3}.get(position, 1)
+
+
+def skipped_class(position: int, size: int) -> int:
+    """Class (of ``SKIPPED``) of a position of the pooled window."""
+    return int(position == size - 1)
+
+
+@dataclass(frozen=True)
+class _Bands:
+    """The spectral part for some bands: two matrix products with a rectifier between, then limits per channel."""
+
+    first: Affine
+    second: Affine
+    upper: Tensor | None
+    """Largest value per channel; None: there is none."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The shared maps of a tile, (classes of rows, classes of columns, rows, columns, 32).
+
+    The value at (row, column) is that of the position whose *own* pixel is there: position i of the pooled window of
+    the answer pixel whose window starts at row o is at row o + 2 i.
+    """
+
+    pooled: Tensor
+    """The encoder's answer, 4 x 4 classes."""
+    skipped: Tensor
+    """The skip convolution's, 2 x 2 classes."""
+
+
+class Front:
+    """Folded weights of the front, and its evaluation over a tile.
+
+    Args:
+        spectra: Spectral part, in float64 and evaluation mode.
+        extractor: Extractor, likewise.
+        bands: Number of bands.
+        like: A tensor of the dtype and on the device to compute with.
+    """
+
+    def __init__(self, spectra: Spectral, extractor: Extractor, bands: int, like: Tensor) -> None:
+        sign, constant, self._bands = _fold_spectral(spectra, bands, like)
+        taps = _fold_taps(extractor)
+        self._taps = Affine(taps.weight * sign, taps.weight @ constant + taps.bias).to(like)
+        second = extractor.separable2
+        self._depth = second.depthwise.weight[:, 0].permute(1, 2, 0).to(like).repeat(1, 1, RUN).contiguous()
+        self._point = Affine(second.pointwise.weight[:, :, 0, 0], second.pointwise.bias).to(like)
+
+    def __call__(self, normalised: Tensor) -> Maps:
+        """The shared maps of a tile.
+
+        Args:
+            normalised: (C, rows, columns), dimensionless, without NaN.
+        """
+        _, rows, columns = normalised.shape
+        plane = _Plane(rows, columns)
+        pixels = normalised.permute(1, 2, 0).reshape(rows * columns, -1)
+        first, skipped = self._columns_of_taps(pixels, plane)
+        first = _rows_of_first(first, plane)
+        pooled = self._pool(first, plane)
+        return Maps(plane.image(pooled), plane.image(_rows_of_skipped(skipped, plane)))
+
+    def _columns_of_taps(self, pixels: Tensor, plane: _Plane) -> tuple[Tensor, Tensor]:
+        """Products of each tap, summed over the taps of each class of columns.
+
+        Returns:
+            (3 classes of columns, 3 row taps, length, 32) and (2, 3, length, 32).
+        """
+        first = plane.empty(len(FIRST), 3, like=pixels)
+        skipped = plane.empty(len(SKIPPED), 3, like=pixels)
+        step = max(1, PIXELS_TOGETHER // plane.columns) * plane.columns
+        for start in range(0, len(pixels), step):
+            part = self._taps(self._spectra(pixels[start : start + step]))
+            taps = part.view(len(part), 2, 3, 3, EXTRACTOR_WIDTH).permute(1, 2, 3, 0, 4)  # kind, column, row, pixel, 32
+            place = slice(plane.guard + start, plane.guard + start + len(part))
+            before, here, after = taps[0]
+            for target, terms in zip(first[:, :, place], ((here, after), (before, here, after), (before, here)), strict=True):
+                _sum_shifted(target, terms, -(terms[0] is before))
+            here, after, last = taps[1]
+            _sum_shifted(skipped[1, :, place], (here, after), 0)
+            _sum_shifted(skipped[0, :, place], (here, after, last), 0)
+        return first, skipped
+
+    def _spectra(self, pixels: Tensor) -> Tensor:
+        """The spectral part up to a sign and a constant per channel: (M, C) to (M, C * 32)."""
+        width = BANDS_TOGETHER * SPECTRAL_FILTERS[1]
+        answer = pixels.new_empty(len(pixels), sum(len(part.second.bias) for part in self._bands))
+        for index, part in enumerate(self._bands):
+            here = answer[:, index * width : (index + 1) * width]
+            values = part.second(part.first(pixels).relu_())
+            if part.upper is None:
+                torch.clamp(values, min=0, out=here)
+            else:
+                torch.clamp(values, min=torch.zeros_like(part.upper), max=part.upper, out=here)
+        return answer
+
+    def _pool(self, first: Tensor, plane: _Plane) -> Tensor:
+        """Second convolution and pooling: (3, 3, length, 32) to (4 classes of rows, 4 of columns, length, 32)."""
+        tall = plane.empty(len(SECOND), len(POOLED), like=first)
+        for column, terms in enumerate(SECOND):
+            spread = self._spread(first, terms, plane)
+            inner = plane.core(spread)
+            mixed = plane.empty(len(SECOND), like=first)
+            plane.core(mixed).copy_(
+                product(inner.reshape(-1, EXTRACTOR_WIDTH), self._point.weight, self._point.bias).view(inner.shape)
+            )
+            for row, group in enumerate(POOLED):
+                _maximum(plane.core(tall[column, row]), [plane.core(mixed[c], s * plane.columns) for s, c in group])
+        wide = plane.empty(len(POOLED), len(POOLED), like=first)
+        for column, group in enumerate(POOLED):
+            _maximum(plane.core(wide[:, column]), [plane.core(tall[c], s) for s, c in group])
+        return wide
+
+    def _spread(self, first: Tensor, columns: tuple[tuple[int, int], ...], plane: _Plane) -> Tensor:
+        """Depthwise part of the second convolution for one class of columns: (5 classes of rows, length, 32)."""
+        sums: dict[int, Tensor] = {}
+        answer = plane.empty(len(SECOND), like=first)
+        for tap in (-1, 0, 1):
+            classes = [c for terms in SECOND for t, c in terms if t == tap]
+            low, high = min(classes), max(classes) + 1
+            sums[tap] = plane.empty(len(FIRST), like=first)
+            target = plane.runs(sums[tap][low:high])
+            for number, (shift, column) in enumerate(columns):
+                source, weight = plane.runs(first[low:high, column], shift), self._depth[tap + 1, shift + 1]
+                if number:
+                    target.addcmul_(source, weight)
+                else:
+                    torch.mul(source, weight, out=target)
+        for row, terms in enumerate(SECOND):
+            _add(plane.core(answer[row]), [plane.core(sums[t][c], t * plane.columns) for t, c in terms])
+        return answer
+
+
+class _Plane:
+    """How a tile lies in memory: rows one after the other between two guards, in whole runs."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.rows, self.columns = rows, columns
+        self.length = -(-rows * columns // RUN) * RUN
+        self.guard = 2 * columns + RUN
+
+    def empty(self, *lead: int, like: Tensor) -> Tensor:
+        """(lead..., guard + length + guard, 32), whose guards are 0."""
+        planes = like.new_empty(*lead, self.length + 2 * self.guard, EXTRACTOR_WIDTH)
+        planes[..., : self.guard, :] = 0
+        planes[..., self.guard + self.rows * self.columns :, :] = 0
+        return planes
+
+    def core(self, planes: Tensor, shift: int = 0) -> Tensor:
+        """The tile without its guards, looked at from ``shift`` pixels further on."""
+        return planes[..., self.guard + shift : self.guard + shift + self.length, :]
+
+    def runs(self, planes: Tensor, shift: int = 0) -> Tensor:
+        """The same as (lead..., runs, RUN * 32)."""
+        return self.core(planes, shift).unflatten(-2, (-1, RUN)).flatten(-2)
+
+    def image(self, planes: Tensor) -> Tensor:
+        """(lead..., rows, columns, 32)."""
+        inner = planes[..., self.guard : self.guard + self.rows * self.columns, :]
+        return inner.unflatten(-2, (self.rows, self.columns))
+
+
+def _sum_shifted(target: Tensor, terms: tuple[Tensor, ...], first: int) -> None:
+    """Sum taps one pixel apart, the first of them at offset ``first``; (3 row taps, pixels, 32) each."""
+    count = target.shape[1]
+    zero = terms[-first]
+    if first:
+        torch.add(zero[:, 1:], terms[0][:, :-1], out=target[:, 1:])
+        target[:, :1] = zero[:, :1]
+    else:
+        torch.add(zero[:, : count - 1], terms[1][:, 1:], out=target[:, : count - 1])
+        target[:, count - 1 :] = zero[:, count - 1 :]
+    if len(terms) == 3:
+        shift = 2 + first
+        target[:, : count - shift] += terms[2][:, shift:]
+
+
+def _rows_of_first(sums: Tensor, plane: _Plane) -> Tensor:
+    """First separable convolution with its rectifier: (3 columns, 3 row taps, ...) to (3 rows, 3 columns, ...)."""
+    answer = plane.empty(len(FIRST), len(FIRST), like=sums)
+    for row, taps in enumerate(FIRST):
+        _add(plane.core(answer[row]), [plane.core(sums[:, tap + 1], tap * plane.columns) for tap in taps])
+    return answer.relu_()
+
+
+def _rows_of_skipped(sums: Tensor, plane: _Plane) -> Tensor:
+    answer = plane.empty(len(SKIPPED), len(SKIPPED), like=sums)
+    for row, taps in enumerate(SKIPPED):
+        _add(plane.core(answer[row]), [plane.core(sums[:, tap], tap * plane.columns) for tap in taps])
+    return answer
+
+
+def _add(target: Tensor, terms: list[Tensor]) -> None:
+    torch.add(terms[0], terms[1], out=target)
+    for term in terms[2:]:
+        target += term
+
+
+def _maximum(target: Tensor, terms: list[Tensor]) -> None:
+    torch.maximum(terms[0], terms[1], out=target)
+    for term in terms[2:]:
+        torch.maximum(target, term, out=target)
+
+
+def _fold_spectral(spectra: Spectral, bands: int, like: Tensor) -> tuple[Tensor, Tensor, tuple[_Bands, ...]]:
+    """The spectral part as ``sign * clamp(affine(relu(affine(x))), 0, upper) + constant``, per channel.
+
+    With batch norm ``a x + b`` between two rectifiers: for a > 0 and b >= 0 it is ``relu(a x) + b``, for a > 0 and
+    b < 0 ``relu(a x + b)``, and for a < 0 and b > 0 ``b - clamp(-a x, 0, b)``; else it is ``relu(b)``.
+    """
+    scale, shift = scale_and_shift(spectra.norm)
+    alive = (scale > 0) | ((scale < 0) & (shift > 0))
+    sign = torch.where(scale < 0, -1.0, 1.0).double()
+    constant = shift.clamp(min=0)
+    upper = torch.where(scale < 0, constant, torch.inf)
+    size = torch.where(alive, scale.abs(), 0.0)
+    inner = torch.where(alive & (scale > 0), shift.clamp(max=0), 0.0)
+    parts = []
+    for low in range(0, bands, BANDS_TOGETHER):
+        high = min(low + BANDS_TOGETHER, bands)
+        near = range(max(low - REACH[1], 0), min(high + REACH[1], bands))
+        here = slice(low * SPECTRAL_FILTERS[1], high * SPECTRAL_FILTERS[1])
+        first = _banded(spectra.conv1, range(bands), near, REACH[0])
+        second = _banded(spectra.conv2, near, range(low, high), REACH[1])
+        second = Affine(second.weight * size[here, None], second.bias * size[here] + inner[here])
+        limit = upper[here].to(like) if bool(torch.isfinite(upper[here]).any()) else None
+        parts.append(_Bands(first.to(like), second.to(like), limit))
+    return sign, constant, tuple(parts)
+
+
+def _banded(conv: torch.nn.Conv2d, inputs: range, outputs: range, reach: int) -> Affine:
+    """A convolution along the bands as a matrix from some bands to others, index (band, filter)."""
+    filters, channels = conv.weight.shape[:2]
+    weight = conv.weight.new_zeros(len(outputs), filters, len(inputs), channels)
+    for place, band in enumerate(outputs):
+        for tap in range(-reach, reach + 1):
+            if band + tap in inputs:
+                weight[place, :, band + tap - inputs.start] = conv.weight[:, :, 0, tap + reach]
+    bias = conv.bias if conv.bias is not None else conv.weight.new_zeros(filters)
+    return Affine(weight.reshape(len(outputs) * filters, -1), bias.repeat(len(outputs)))
+
+
+def _fold_taps(extractor: Extractor) -> Affine:
+    """Each tap's own product of the two convolutions that look at spectral features.
+
+    The answers' index is (first separable or skip, column tap, row tap, filter). The biases ride on the one tap that no
+    class leaves out: the centre of the separable convolution, the first of the skip convolution.
+    """
+    depth, point = extractor.separable1.depthwise.weight[:, 0], extractor.separable1.pointwise
+    first = torch.einsum("od,drc->crod", point.weight[:, :, 0, 0], depth)
+    skip = extractor.skip.weight.permute(3, 2, 0, 1)
+    bias = first.new_zeros(2, 3, 3, EXTRACTOR_WIDTH)
+    if point.bias is not None and extractor.skip.bias is not None:
+        bias[0, 1, 1], bias[1, 0, 0] = point.bias, extractor.skip.bias
+    return Affine(torch.stack([first, skip]).reshape(-1, depth.shape[0]), bias.flatten())
