@@ -92,7 +92,8 @@ class Workers:
                     n_workers=self.count,
                     threads_per_worker=1,
                     processes=self.count > 1,
-                    host="127.0.0.1" if self.count > 1 else None,  # one worker lives in this process
+                    host="127.0.0.1",
+                    protocol="tcp",
                     dashboard_address=None,
                     silence_logs=logging.ERROR,
                     local_directory=str(self._scratch),

@@ -282,7 +282,10 @@ class Cluster(Part):
     workers: int = Field(0, ge=0, description="Worker processes; 0 for one per core.")
     threads_per_worker: int = Field(1, ge=1, description="Threads of each worker.")
     max_failed: float = Field(
-        0.0, ge=0, le=1, description="Share of blocks or scenes that may fail before it is an error, 0-1."
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of blocks, or of a block's scenes, that may fail before it is an error, 0-1.",
     )
 
 

@@ -168,9 +168,13 @@ def test_scene_that_cannot_be_read_is_named_and_the_rest_is_kept(small: Path, tm
     broken = min(path for path in (folder / "space/stages/simulate").glob("*/archive/sentinel-1-rtc/S1*202107*"))
     for tif in broken.glob("*.tif"):
         tif.write_bytes(b"not a tiff")
-    done = wetmap("fetch", "--workspace", folder / "space", "--json")
+    refused = wetmap("fetch", "--workspace", folder / "space", expect=1).stderr
+    assert broken.name in refused
+    assert "allow more with --max-failed" in refused
+    done = wetmap("fetch", "--workspace", folder / "space", "--max-failed", "0.2", "--workers", "2", "--json")
     assert json.loads(done.stdout)["failed_reads"] > 0
     assert json.loads(done.stdout)["failed_blocks"] == []
-    assert broken.name in done.stderr
+    assert f"{broken.name} is left out" in done.stderr
+    assert "1 SceneSkipped" in done.stderr
     manifest = next((folder / "space/stages/fetch").glob("*/manifest.json")).read_text()
     assert broken.name in manifest

@@ -40,7 +40,7 @@ MaxFailedOption = Annotated[
         "--max-failed",
         min=0,
         max=1,
-        help="Share of blocks that may fail before it is an error, 0-1.",
+        help="Share of blocks, or of scenes, that may fail before it is an error, 0-1.",
         show_default=False,
     ),
 ]

@@ -7,7 +7,6 @@ Memory holds one radar scene at a time, and for the optical median the looks of 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from wetmap import recipe
 from wetmap.cube import Band, layers_of
-from wetmap.errors import SceneSkippedWarning, SourceError
+from wetmap.errors import SourceError
 from wetmap.geo import Block, Grid
 from wetmap.imagery.composite import median_composite
 from wetmap.imagery.indices import index_bands, spectral_index
@@ -91,8 +90,8 @@ def block_features(task: FetchTask, block: Block) -> BlockResult:
         block: A block of the task's grid.
 
     Returns:
-        Features, where they were observed, and the scenes that failed. A scene that cannot be read twice is left out
-        with a ``SceneSkippedWarning`` and a row in ``failures``.
+        Features, where they were observed, and the scenes that failed. A scene that cannot be read twice is left out,
+        with a row in ``failures``.
     """
     work = _Work(task, task.grid.window(block.y0, block.x0, block.height, block.width))
     values: Values = {}
@@ -289,7 +288,6 @@ class _Work:
     def _give_up(self, scene: Scene, error: SourceError) -> None:
         self._failed.add((scene.sensor, scene.id))
         self.failures.append({"scene": scene.id, "sensor": scene.sensor, "reason": error.what})
-        warnings.warn(f"{scene.sensor} scene {scene.id} is left out: {error.what}", SceneSkippedWarning, stacklevel=2)
 
 
 def _pass_key(scene: Scene) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from wetmap.cluster import Workers, explain
-from wetmap.errors import BlockFailedWarning, TooManyFailuresError, UsageError
+from wetmap.errors import BlockFailedWarning, SceneSkippedWarning, TooManyFailuresError, UsageError
 from wetmap.geo import Aoi, Block, Grid, make_grid, read_aoi
 from wetmap.ledger import Entry, Ledger
 from wetmap.recipe import Recipe
@@ -134,8 +134,10 @@ def run_blocks(
     todo = [BlockTask(block, work) for block in wanted if block.name not in settled]
     done = len(wanted) - len(todo)
     context.listener.progress(done, len(wanted), "blocks")
+    named: set[str] = set()
     for entry in _entries(context, function, todo):
         ledger.add([entry])
+        _name_lost_scenes(entry, named)
         if entry.status == "failed":
             warnings.warn(f"{folder.stage} block {entry.block}: {entry.reason}", BlockFailedWarning, stacklevel=2)
         else:
@@ -155,6 +157,15 @@ def _entries(context: Context, function: Callable[[BlockTask], Entry], todo: lis
             yield result
         else:
             yield Entry(task.block.name, "failed", explain(result))
+
+
+def _name_lost_scenes(entry: Entry, named: set[str]) -> None:
+    """Warn of each scene once, however many blocks miss it; the ledger has them all."""
+    for row in entry.detail:
+        if row["scene"] not in named:
+            named.add(row["scene"])
+            text = f"{row['sensor']} scene {row['scene']} is left out: {row['reason']}"
+            warnings.warn(text, SceneSkippedWarning, stacklevel=2)
 
 
 def _refuse_failures(entries: list[Entry], allowed: float, stage: str) -> None:

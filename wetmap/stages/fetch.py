@@ -28,6 +28,7 @@ REACH_PX = 32
 class _Work:
     task: FetchTask
     cube: Path
+    max_failed: float
 
 
 def asked(context: Context) -> dict[str, Any]:
@@ -92,7 +93,9 @@ def run(context: Context) -> StageFolder:
             for block, wanted in blocks_wanted(planned.grid, planned.inside, context.recipe.grid.block_px)
             if wanted
         ]
-        entries = run_blocks(context, folder, near, _make_block, _Work(task, cube_path(folder)))
+        entries = run_blocks(
+            context, folder, near, _make_block, _Work(task, cube_path(folder), context.recipe.cluster.max_failed)
+        )
         lost = [row for entry in entries for row in entry.detail]
         if lost:
             context.listener.say(f"{len(lost)} reads failed; they are named in {folder.path / 'manifest.json'}")
@@ -113,4 +116,9 @@ def _make_block(task: BlockTask) -> Entry:
     work: _Work = task.work
     result = block_features(work.task, task.block)
     Cube.open(work.cube).write_block(task.block, result.features, result.observed, result.clear_count)
+    lost = sorted({str(row["scene"]) for row in result.failures})
+    if len(lost) > work.max_failed * len(work.task.scenes):
+        first = result.failures[0]
+        reason = f"{len(lost)} scenes could not be read, the first is {first['scene']}: {first['reason']}"
+        return Entry(task.block.name, "failed", reason, tuple(result.failures))
     return Entry(task.block.name, "done", detail=tuple(result.failures))
