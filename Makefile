@@ -7,17 +7,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: sample test test-system lint format clean
+.PHONY: sample test lint format clean
 
 sample: $(VENV)/.installed
 	$(BIN)/wetmap run pipelines/sample.yaml
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
-
-# Parts that need more than the environment: QGIS, Slurm, Chromium and the faults come here, issue by issue.
-test-system: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m system tests/system
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

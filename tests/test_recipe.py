@@ -73,6 +73,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
             "seasons: [{name: a, start: 2021-06-01, end: 2021-06-02}, {name: b, start: 2021-06-01, end: 2021-06-02}]",
             "paper16 takes one season",
         ),
+        ("features: {preset: paper16, optical: [B02]}", "preset paper16 fixes its bands, and optical say otherwise"),
         ("[1, 2]", "not keys and values"),
         ("a: [", "not YAML"),
     ],
@@ -105,8 +106,9 @@ def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> No
 def test_relative_paths_start_at_the_recipe(tmp_path: Path) -> None:
     file = "{path: d/x.tif, bands: [B02], unit: reflectance}"
     text = f"aoi: a.geojson\nsources: {{optical: {{from: rasters, files: [{file}]}}}}"
-    recipe = load_recipe(write(tmp_path, text))
-    assert recipe.aoi == tmp_path / "a.geojson"
+    (tmp_path / "inner").mkdir()
+    recipe = load_recipe(write(tmp_path / "inner", text.replace("aoi: a", "aoi: ../a").replace("d/x", "../d/x")))
+    assert str(recipe.aoi) == str(tmp_path / "a.geojson")
     assert plain(recipe)["sources"]["optical"]["files"][0]["path"] == str(tmp_path / "d/x.tif")
 
 

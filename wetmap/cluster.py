@@ -95,7 +95,7 @@ class Workers:
                     host="127.0.0.1",
                     protocol="tcp",
                     dashboard_address=None,
-                    silence_logs=logging.ERROR,
+                    silence_logs=logging.CRITICAL,  # what fails is told by us, in one line
                     local_directory=str(self._scratch),
                     memory_limit=0,
                 )

@@ -158,6 +158,18 @@ class Features(Part):
             return {**data, "terrain": ["elevation", "slope", "tpi", "twi"]}
         return data
 
+    @model_validator(mode="after")
+    def _preset_fixes_its_bands(self) -> Features:
+        if self.preset == "custom":
+            return self
+        fixed = ["optical", "indices", "radar", "orbit_states"] + (["terrain"] if self.preset == "paper16" else [])
+        changed = [name for name in fixed if getattr(self, name) != type(self).model_fields[name].default]
+        if changed:
+            raise ValueError(
+                f"preset {self.preset} fixes its bands, and {', '.join(changed)} say otherwise; use preset custom"
+            )
+        return self
+
 
 class Optical(Part):
     """How optical scenes are cleaned and composited."""
@@ -250,7 +262,7 @@ class Training(Part):
 
     epochs: int = Field(60, ge=1, description="Passes over the training samples, at most.")
     patience: int = Field(15, ge=1, description="Stop after this many epochs without a better validation macro F1.")
-    batch_size: int = Field(256, ge=1, description="Samples per step.")
+    batch_size: int = Field(256, ge=2, description="Samples per step; batch normalisation needs two.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
     warmup_epochs: int = Field(3, ge=0, description="Epochs of linear warm-up before the cosine.")

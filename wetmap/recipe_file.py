@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,19 @@ def _make_absolute(data: dict[str, Any], base: Path) -> None:
             _absolute_at(file, ("path",), base)
         catalog = source.get("catalog")
         if isinstance(catalog, str) and catalog.endswith(".json") and "://" not in catalog:
-            source["catalog"] = str(base / catalog)
+            source["catalog"] = _joined(base, catalog)
 
 
 def _absolute_at(data: Any, names: tuple[str, ...], base: Path) -> None:
     for name in names[:-1]:
         data = data.get(name) if isinstance(data, dict) else None
     if isinstance(data, dict) and isinstance(data.get(names[-1]), str):
-        data[names[-1]] = str(base / data[names[-1]])
+        data[names[-1]] = _joined(base, data[names[-1]])
+
+
+def _joined(base: Path, path: str) -> str:
+    """``path`` from ``base``, without ``..`` in the middle: it is printed and kept."""
+    return os.path.normpath(base / path)
 
 
 def _set(data: dict[str, Any], dotted: str, value: Any) -> None:

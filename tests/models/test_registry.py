@@ -8,6 +8,7 @@ import torch
 
 from wetmap.errors import RecipeError
 from wetmap.models import Geometry, create, entry, model_names, option_defaults, resolve_options
+from wetmap.models.windows import TILE_PX
 
 
 def test_the_models_and_their_defaults():
@@ -38,8 +39,8 @@ def test_every_torch_model_is_made_from_its_own_defaults():
             with torch.device("meta"):  # a large model is described, not filled
                 model = create(name, 2, 3, **defaults)
             margin = int(defaults["window"]) // 2
-            assert model.geometry == Geometry(tile=32, margin=margin, stride=1)
-            assert model.geometry.side == 32 + 2 * margin
+            assert model.geometry == Geometry(tile=TILE_PX, margin=margin, stride=1)
+            assert model.geometry.side == TILE_PX + 2 * margin
 
 
 @pytest.mark.parametrize(

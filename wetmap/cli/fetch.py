@@ -34,7 +34,7 @@ def fetch(
     from wetmap.cli.output import emit
 
     overrides = {"aoi": aoi, "grid.crs": crs, "cluster.workers": workers, "cluster.max_failed": max_failed}
-    with open_context(recipe, workspace, overrides, as_json=as_json, dry_run=dry_run) as context:
+    with open_context(recipe, workspace, overrides, as_json=as_json) as context:
         from wetmap.stages import chain, summary
 
         if dry_run:

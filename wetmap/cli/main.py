@@ -95,8 +95,19 @@ def _exit_at_once_on_ctrl_c() -> None:
 def _leave_when_told(receiving: socket.socket, _sending: socket.socket) -> None:
     while signal.SIGINT not in receiving.recv(16):
         continue
+    _kill_children()
     with contextlib.suppress(OSError):
         sys.stderr.write("\x1b[?25h" if sys.stderr.isatty() else "")
         sys.stderr.write("\nwetmap: interrupted. What is finished is kept; the same command continues.\n")
         sys.stderr.flush()
     os._exit(130)
+
+
+def _kill_children() -> None:
+    """End worker processes before they can complain that their scheduler is gone."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,9 @@ from wetmap.errors import UsageError
 if TYPE_CHECKING:
     from wetmap.recipe import Recipe
     from wetmap.stages.context import Context
+
+#: Flags that say how one command works, not what the map is: the workspace does not remember them.
+FOR_ONE_COMMAND = {"predict.bundle", "predict.block_px", "cluster.workers", "cluster.max_failed"}
 
 AoiOption = Annotated[
     Path | None,
@@ -46,7 +50,19 @@ MaxFailedOption = Annotated[
 ]
 
 
-def resolve_recipe(recipe: Path | None, workspace: Path | None, overrides: Mapping[str, Any]) -> tuple[Recipe, Path]:
+@dataclass(frozen=True)
+class Resolved:
+    """The recipe of one command."""
+
+    recipe: Recipe
+    """After defaults, file and every flag: what this command goes by."""
+    kept: Recipe
+    """Without the flags that hold for one command only: what the workspace remembers."""
+    root: Path
+    """The workspace's folder."""
+
+
+def resolve_recipe(recipe: Path | None, workspace: Path | None, overrides: Mapping[str, Any]) -> Resolved:
     """The recipe after defaults, file and flags, and the workspace it belongs to.
 
     Without ``--recipe``, the workspace's own recipe is used: what an earlier verb was told holds for the next one.
@@ -58,13 +74,14 @@ def resolve_recipe(recipe: Path | None, workspace: Path | None, overrides: Mappi
         for name, value in overrides.items()
         if value is not None
     }
+    lasting = {name: value for name, value in given.items() if name not in FOR_ONE_COMMAND}
     own = load_recipe(recipe, given) if recipe is not None else None
     root = (
         workspace or (own.workspace if own is not None else None) or _default_root(own.aoi if own else given.get("aoi"))
     )
-    kept = root / "recipe.yaml"
-    resolved = own if own is not None else load_recipe(kept if kept.exists() else None, given)
-    return resolved, root.absolute()
+    remembered = root / "recipe.yaml"
+    file = recipe or (remembered if remembered.exists() else None)
+    return Resolved(own or load_recipe(file, given), load_recipe(file, lasting), root.absolute())
 
 
 def _default_root(aoi: Path | None) -> Path:
@@ -83,21 +100,16 @@ def open_context(
     overrides: Mapping[str, Any],
     *,
     as_json: bool,
-    dry_run: bool,
 ) -> Iterator[Context]:
-    """The context of one run: recipe, workspace, workers, and a listener on standard error."""
+    """The context of one run: recipe, workspace, workers, and a listener on standard error. Nothing is written."""
     from wetmap.cli.output import listening
     from wetmap.cluster import Workers
-    from wetmap.recipe_file import dump_recipe
     from wetmap.stages.context import Context
-    from wetmap.workspace import Workspace, write_bytes
+    from wetmap.workspace import Workspace
 
-    resolved, root = resolve_recipe(recipe, workspace, overrides)
-    space = Workspace(root)
-    with listening(as_json=as_json) as listener, Workers(resolved.cluster, root / ".dask") as workers:
-        context = Context(resolved, space, workers, listener)
-        if not dry_run:
-            _ = context.aoi  # an area that cannot be read must not leave a workspace behind
-            space.open()
-            write_bytes(root / "recipe.yaml", dump_recipe(resolved).encode())
-        yield context
+    resolved = resolve_recipe(recipe, workspace, overrides)
+    with (
+        listening(as_json=as_json) as listener,
+        Workers(resolved.recipe.cluster, resolved.root / ".dask") as workers,
+    ):
+        yield Context(resolved.recipe, resolved.kept, Workspace(resolved.root), workers, listener)

@@ -48,7 +48,7 @@ def predict(
         "cluster.workers": workers,
         "cluster.max_failed": max_failed,
     }
-    with open_context(recipe, workspace, overrides, as_json=as_json, dry_run=dry_run) as context:
+    with open_context(recipe, workspace, overrides, as_json=as_json) as context:
         from wetmap.stages import chain, summary
 
         if dry_run:

@@ -33,24 +33,17 @@ def show(
     elif recipe is not None:
         resolved = load_recipe(recipe, {} if aoi is None else {"aoi": aoi.absolute()})
     else:
-        resolved, _ = resolve_recipe(None, workspace, {"aoi": aoi})
+        resolved = resolve_recipe(None, workspace, {"aoi": aoi}).recipe
     typer.echo(json.dumps(plain(resolved), ensure_ascii=False) if as_json else dump_recipe(resolved).rstrip())
 
 
 @app.command()
 def check(recipe: RecipeArgument) -> None:
-    """Check a recipe: its keys, values and units, its area and the files it names."""
-    from wetmap.geo import make_grid, read_aoi
-    from wetmap.models import option_defaults
+    """Check a recipe: its keys, values and units, its area, its indices and model options, and the files it names."""
     from wetmap.recipe_file import load_recipe
+    from wetmap.stages.check import check_recipe
 
-    resolved = load_recipe(recipe)
-    option_defaults(resolved.model.name)
-    if resolved.aoi is None:
-        typer.echo(f"{recipe}: valid; it names no area of interest.")
-        return
-    grid = make_grid(read_aoi(resolved.aoi), res_m=resolved.grid.res_m, crs=resolved.grid.crs)
-    typer.echo(f"{recipe}: valid. Grid: {grid.describe()}.")
+    typer.echo(f"{recipe}: valid. {check_recipe(load_recipe(recipe))}")
 
 
 @app.command()

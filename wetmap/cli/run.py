@@ -31,15 +31,12 @@ def run(
     from wetmap.cli.output import emit
 
     overrides = {"aoi": aoi, "cluster.workers": workers, "cluster.max_failed": max_failed}
-    with open_context(recipe, workspace, overrides, as_json=as_json, dry_run=dry_run) as context:
+    with open_context(recipe, workspace, overrides, as_json=as_json) as context:
         from wetmap.stages import chain, summary
 
         if dry_run:
             result = summary.estimate(context, ("fetch", "train", "predict"))
         else:
-            chain.fetch(context)
-            if context.recipe.predict.bundle is None:
-                chain.train(context)
-            chain.predict(context)
+            chain.run(context)
             result = summary.of_map(context)
     emit(result, summary.lines(result), as_json=as_json)

@@ -56,7 +56,7 @@ def train(
         "training.epochs": epochs,
         "cluster.workers": workers,
     }
-    with open_context(recipe, workspace, overrides, as_json=as_json, dry_run=dry_run) as context:
+    with open_context(recipe, workspace, overrides, as_json=as_json) as context:
         from wetmap.stages import chain, summary
 
         if dry_run:

@@ -1,7 +1,8 @@
 """Classifiers of windows, evaluated at every pixel of a tile.
 
 A network in this family has two parts: a *spectral* one that looks at each pixel on its own, and a *spatial* one that
-looks at a window of the spectral part's answers. Over a tile the first is computed once per pixel.
+looks at a window of the spectral part's answers. Over a tile the first is computed once per pixel, and whatever else a
+network knows how to share.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from wetmap.errors import UsageError
 from wetmap.models.contract import Geometry
 from wetmap.models.normalise import Normalisation
 
-#: Side of the tile on which a window classifier answers, pixels.
-TILE_PX = 32
+#: Side of the tile on which a window classifier answers, pixels: the margin is computed for each tile anew, which at
+#: window 8 adds a quarter to what is shared.
+TILE_PX = 64
 
 #: Pixels in one batch of windows: enough to keep a core busy, few enough to stay in its cache (128 windows of 8 x 8).
 BATCH_PIXELS = 8192
@@ -94,8 +96,8 @@ class WindowClassifier(nn.Module):
     def tile_probabilities(self, features: Tensor, observed: Tensor | None = None) -> Tensor:
         """Class probabilities at every pixel of a tile, as if each pixel's window were classified on its own.
 
-        Every tile is computed alone and its windows in batches of one fixed size, the last one filled up by
-        repetition, so that an answer depends on nothing but the tile.
+        Every tile is computed alone and in parts whose sizes follow from the tile's, so that an answer depends on
+        nothing but the tile.
 
         Args:
             features: (B, C, T + window, T + window) in physical units, NaN where not observed, B >= 1.
@@ -107,6 +109,50 @@ class WindowClassifier(nn.Module):
         Raises:
             UsageError: The model is in training mode, or the shapes do not fit it.
         """
+        self._check_tile(features, observed)
+        tiles = []
+        for b in range(len(features)):
+            normalised = self.normalisation(features[b : b + 1], None if observed is None else observed[b : b + 1])
+            tile = normalised.shape[2] - self.window
+            tiles.append(self.tile_logits(normalised).softmax(1).T.reshape(-1, tile, tile))
+        return torch.stack(tiles)
+
+    @torch.no_grad()
+    def tile_probabilities_naive(self, features: Tensor, observed: Tensor | None = None) -> Tensor:
+        """The same, each window cut out and classified on its own: slow, and what ``tile_probabilities`` must equal."""
+        self._check_tile(features, observed)
+        tile, window = features.shape[2] - self.window, self.window
+        normalised = self.normalisation(features, observed)
+        windows = normalised.unfold(2, window, 1).unfold(3, window, 1)[:, :, :tile, :tile].permute(0, 2, 3, 1, 4, 5)
+        batches = windows.reshape(-1, self.bands, window, window).split(max(1, BATCH_PIXELS // window**2))
+        answers = torch.cat([self.spatial(self.spectral(batch)) for batch in batches]).softmax(1)
+        return answers.view(len(features), tile, tile, -1).permute(0, 3, 1, 2)
+
+    def tile_logits(self, normalised: Tensor) -> Tensor:
+        """Logits of every window of one tile; here only the spectral part is shared.
+
+        Args:
+            normalised: (1, C, T + window, T + window), dimensionless, without NaN.
+
+        Returns:
+            (T * T, K).
+        """
+        side, window = normalised.shape[2], self.window
+        tile = side - window
+        spectra = self.spectral(normalised)
+        pixels = spectra.permute(0, 2, 3, 1).reshape(side * side, -1)
+        within = torch.arange(window, device=pixels.device)
+        offsets = (within[:, None] * side + within).flatten()
+        batch = max(1, BATCH_PIXELS // window**2)
+        answers = []
+        for first in range(0, tile * tile, batch):
+            place = torch.arange(first, first + batch, device=pixels.device).clamp(max=tile * tile - 1)
+            start = place // tile * side + place % tile
+            cut = pixels[(start[:, None] + offsets).flatten()].reshape(batch, window, window, -1)
+            answers.append(self.spatial(cut.permute(0, 3, 1, 2)))
+        return torch.cat(answers)[: tile * tile]
+
+    def _check_tile(self, features: Tensor, observed: Tensor | None) -> None:
         if self.training:
             raise UsageError(
                 "The model is in training mode, where answers depend on the batch.", do="Call eval() first."
@@ -117,28 +163,6 @@ class WindowClassifier(nn.Module):
                 f"A tile of {features.shape[2]} x {features.shape[3]} pixels for a model of window {self.window}.",
                 do="Give square tiles with a margin of half a window on each side.",
             )
-        return torch.stack(
-            [
-                self._one_tile(features[b : b + 1], None if observed is None else observed[b : b + 1])
-                for b in range(len(features))
-            ]
-        )
-
-    def _one_tile(self, features: Tensor, observed: Tensor | None) -> Tensor:
-        side, window = features.shape[2], self.window
-        tile = side - window
-        spectra = self.spectral(self.normalisation(features, observed))
-        pixels = spectra.permute(0, 2, 3, 1).reshape(side * side, -1)
-        within = torch.arange(window, device=pixels.device)
-        offsets = (within[:, None] * side + within).flatten()
-        batch = max(1, BATCH_PIXELS // window**2)
-        answers = []
-        for first in range(0, tile * tile, batch):
-            place = torch.arange(first, first + batch, device=pixels.device).clamp(max=tile * tile - 1)
-            start = place // tile * side + place % tile
-            cut = pixels[(start[:, None] + offsets).flatten()].reshape(batch, window, window, -1)
-            answers.append(self.spatial(cut.permute(0, 3, 1, 2)).softmax(1))
-        return torch.cat(answers)[: tile * tile].T.reshape(-1, tile, tile)
 
     def _check(self, features: Tensor, observed: Tensor | None) -> None:
         if features.ndim != 4 or features.shape[1] != self.bands:

@@ -7,14 +7,18 @@ from wetmap.stages import cubes, mosaic, plan, report, simulate
 from wetmap.stages import fetch as fetch_stage
 from wetmap.stages import predict as predict_stage
 from wetmap.stages import train as train_stage
+from wetmap.stages.check import check_recipe
 from wetmap.stages.context import Context
 
 
 def fetch(context: Context) -> None:
     """Imagery to one co-registered cube."""
+    _ = context.grid  # an area that cannot be mapped must not leave a workspace behind
+    context.workspace.open()
     simulate.run(context)
     plan.run(context)
     fetch_stage.run(context)
+    context.remember()
 
 
 def train(context: Context) -> None:
@@ -23,6 +27,7 @@ def train(context: Context) -> None:
     _need_cube(context)
     cubes.run(context)
     train_stage.run(context)
+    context.remember()
 
 
 def predict(context: Context) -> None:
@@ -31,6 +36,19 @@ def predict(context: Context) -> None:
     predict_stage.run(context)
     mosaic.run(context)
     report.run(context)
+    context.remember()
+
+
+def run(context: Context) -> None:
+    """All of it. What can be refused is refused before the hours that a fetch may take."""
+    check_recipe(context.recipe)
+    with_model = context.recipe.predict.bundle is None
+    if with_model:
+        cubes.reference_of(context)
+    fetch(context)
+    if with_model:
+        train(context)
+    predict(context)
 
 
 def _need_cube(context: Context) -> None:

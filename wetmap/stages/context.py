@@ -13,7 +13,8 @@ from wetmap.errors import BlockFailedWarning, SceneSkippedWarning, TooManyFailur
 from wetmap.geo import Aoi, Block, Grid, make_grid, read_aoi
 from wetmap.ledger import Entry, Ledger
 from wetmap.recipe import Recipe
-from wetmap.workspace import StageFolder, Workspace
+from wetmap.recipe_file import dump_recipe
+from wetmap.workspace import StageFolder, Workspace, write_bytes
 
 Task = TypeVar("Task")
 
@@ -50,6 +51,8 @@ class Context:
 
     recipe: Recipe
     """The resolved recipe."""
+    kept: Recipe
+    """The recipe without flags that hold for one command only; the workspace remembers it."""
     workspace: Workspace
     """Where everything is kept."""
     workers: Workers
@@ -76,6 +79,10 @@ class Context:
     def name(self) -> str:
         """Name of the map."""
         return self.recipe.name or self.aoi.name
+
+    def remember(self) -> None:
+        """Keep the recipe for the verbs that follow; called when a verb has done its work."""
+        write_bytes(self.workspace.root / "recipe.yaml", dump_recipe(self.kept).encode())
 
     def begin(self, folder: StageFolder, asked: dict[str, Any]) -> bool:
         """Say what becomes of a stage and make its folder.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from wetmap.cube import Cube
-from wetmap.errors import ReferenceDataError, UsageError
+from wetmap.errors import ReferenceDataError, ReferenceWarning, UsageError
 from wetmap.geo import Grid
 from wetmap.recipe import Reference
 from wetmap.recipe_file import plain
@@ -111,6 +112,7 @@ def run(context: Context) -> StageFolder:
             classes=labels.classes,
             seed=recipe.seed,
         )
+        thin = _warn_of_thin_classes(split.counts, recipe.samples.min_per_class)
         patches = write_patch_cubes(
             cube, labels, samples, split, window_px=window_px(context), path=folder.path / "patches.zarr"
         )
@@ -119,13 +121,26 @@ def run(context: Context) -> StageFolder:
             {
                 "stage": "cubes",
                 "classes": [row.to_json() for row in labels.classes],
-                "reference": labels.report,
+                "reference": {**labels.report, "warnings": [*labels.report["warnings"], *thin]},
                 "labelled_ha": _labelled_ha(cube.grid, labels),
                 "split": split.summary,
                 "samples": patches.summary,
             },
         )
     return folder
+
+
+def _warn_of_thin_classes(counts: dict[str, dict[str, int]], least: int) -> list[str]:
+    """Classes that the buffer between folds leaves with few training samples: their scores mean little."""
+    notes = [
+        f"Class {name} has only {by_role['train']} training samples after the buffer between folds: its scores mean "
+        "little. Draw more reference for it, or use smaller blocks or another splits.test_fold."
+        for name, by_role in counts.items()
+        if by_role["train"] < least
+    ]
+    for note in notes:
+        warnings.warn(note, ReferenceWarning, stacklevel=2)
+    return notes
 
 
 def _labelled_ha(grid: Grid, labels: Labels) -> dict[str, float]:

@@ -17,8 +17,7 @@ from wetmap.geo import Block, Grid
 from wetmap.imagery.indices import index_bands
 from wetmap.recipe import Recipe, Sensor
 from wetmap.recipe_file import plain
-from wetmap.sources import Archive, Scene, Skipped, open_archive
-from wetmap.sources.archive import check_bands
+from wetmap.sources import Archive, Scene, Skipped, check_bands, open_archive
 from wetmap.stages import simulate
 from wetmap.stages.block_features import plan_terrain, unserved_layers
 from wetmap.stages.context import Context
@@ -97,7 +96,7 @@ def search(context: Context) -> tuple[list[Scene], list[Skipped]]:
         RecipeError: An index is unknown or needs bands that Sentinel-2 does not give.
         SourceError: A sensor has no scene, no scene holds a band, or a layer (a season, an orbit state) has no scene.
     """
-    wanted = _source_bands(context.recipe)
+    wanted = source_bands(context.recipe)
     scenes: list[Scene] = []
     skipped: list[Skipped] = []
     for sensor, archive in archives(context).items():
@@ -117,7 +116,7 @@ def search(context: Context) -> tuple[list[Scene], list[Skipped]]:
     return scenes, skipped
 
 
-def _source_bands(recipe: Recipe) -> dict[Sensor, list[str]]:
+def source_bands(recipe: Recipe) -> dict[Sensor, list[str]]:
     """The bands that each sensor's scenes must hold."""
     features = recipe.features
     optical = [*features.optical, *(band for name in features.indices for band in index_bands(name))]

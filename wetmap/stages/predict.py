@@ -88,6 +88,7 @@ def run(context: Context) -> StageFolder:
     with context.workspace.lock("predict"):
         if not context.begin(folder, asked(context)):
             return folder
+        load_predictor(bundle)  # a model that cannot be made is refused here, once, and not in every worker
         tile = bundle.card.geometry.tile
         block_px = _frozen_block(context, folder, whole_tiles(context.recipe.predict.block_px, tile))
         work = _Work(

@@ -11,8 +11,8 @@ from wetmap.bundle import Bundle
 from wetmap.classes import MapClass
 from wetmap.cube import Cube
 from wetmap.products.areas import AreaRow
-from wetmap.recipe import Reference
-from wetmap.recipe_file import dump_recipe
+from wetmap.recipe import Recipe, Reference
+from wetmap.recipe_file import dump_recipe, plain
 from wetmap.report.page import ReportData, ScenesUsed, write_report
 from wetmap.stages import cubes, fetch, mosaic, plan, predict, train
 from wetmap.stages.context import Context
@@ -31,7 +31,7 @@ def asked(context: Context) -> dict[str, Any]:
     return {
         "revision": REVISION,
         "mosaic": mosaic.folder_of(context).key,
-        "recipe": _recipe_text(context),
+        "recipe": plain(_shown_recipe(context)),
         "versions": _versions(),
     }
 
@@ -77,7 +77,7 @@ def _data(context: Context, bundle: Bundle, classes: Sequence[MapClass], truth: 
         areas=[AreaRow(**row) for row in manifest["areas"]],
         classes_tif=made.path / "classes.tif",
         grid=Cube.open(fetch.cube_path(fetch.folder_of(context))).grid.describe(),
-        recipe=_recipe_text(context),
+        recipe=dump_recipe(_shown_recipe(context)),
         versions=_versions(),
         confidence_tif=made.path / "confidence.tif",
         confidence_range=(0.0, 100.0),
@@ -97,13 +97,13 @@ def _data(context: Context, bundle: Bundle, classes: Sequence[MapClass], truth: 
     )
 
 
-def _recipe_text(context: Context) -> str:
+def _shown_recipe(context: Context) -> Recipe:
     """The recipe without what does not change the map: folders of this machine, workers, block size."""
     recipe = context.recipe
     reference = recipe.reference
     if isinstance(reference, Reference):
         reference = reference.model_copy(update={"path": Path(reference.path.name)})
-    kept = recipe.model_copy(
+    return recipe.model_copy(
         update={
             "workspace": None,
             "aoi": None if recipe.aoi is None else Path(recipe.aoi.name),
@@ -112,7 +112,6 @@ def _recipe_text(context: Context) -> str:
             "predict": context.recipe.predict.model_copy(update={"block_px": type(context.recipe.predict)().block_px}),
         }
     )
-    return dump_recipe(kept)
 
 
 def _versions() -> dict[str, str]:

@@ -164,7 +164,7 @@ def estimate(context: Context, verbs: Sequence[str]) -> dict[str, Any]:
     if "train" in verbs:
         result["train"] = {
             "model": recipe.model.name,
-            "samples_at_most": recipe.samples.per_class * max(len(recipe.classes), 1),
+            "samples_per_class_at_most": recipe.samples.per_class,
             "epochs_at_most": recipe.training.epochs,
             "reference": _reference_name(recipe),
         }
@@ -247,7 +247,7 @@ def _estimate_lines(result: dict[str, Any]) -> list[str]:
         facts = ", ".join(
             f"{key.replace('_', ' ')} {_flat(value)}" for key, value in result[verb].items() if value is not None
         )
-        out.append(f"{verb.capitalize() + ':':<8}{facts}")
+        out.append(f"{verb.capitalize()}: {facts}")
     return out
 
 

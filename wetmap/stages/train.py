@@ -32,7 +32,7 @@ from wetmap.training.metrics import Scores, commonest_class_scores, scores
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give another model.
-REVISION = 1
+REVISION = 2
 
 #: Packages whose versions a bundle names.
 VERSIONS = ("wetmap", "torch", "scikit-learn", "numpy")

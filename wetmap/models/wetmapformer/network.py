@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from wetmap.models.layers import (
     max_pool_same,
 )
 from wetmap.models.windows import WindowClassifier
+
+if TYPE_CHECKING:
+    from wetmap.models.wetmapformer.shared import SharedForm
 
 #: Filters of the two convolutions along the band axis.
 SPECTRAL_FILTERS = (16, 32)
@@ -110,13 +114,15 @@ class Extractor(nn.Module):
         self.skip_up = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, spectra: Tensor) -> Tensor:
-        """Extract; the decoder starts before the residual is added, the residual path after."""
+        """Extract."""
         encoded = self.separable2(F.relu(self.separable1(spectra)))
-        pooled = max_pool_same(encoded, 3, 2)
+        return self.decode(max_pool_same(encoded, 3, 2), self.skip(spectra))
+
+    def decode(self, pooled: Tensor, skipped: Tensor) -> Tensor:
+        """From half the window's side to the whole; the decoder starts before the residual is added, the rest after."""
         decoded = self.norm1(self.up1(F.relu(pooled)))
         decoded = self.norm2(self.up2(F.relu(decoded)))
-        middle = pooled + self.skip(spectra)
-        residual: Tensor = self.skip_up(F.interpolate(middle, scale_factor=2.0, mode="nearest"))
+        residual: Tensor = self.skip_up(F.interpolate(pooled + skipped, scale_factor=2.0, mode="nearest"))
         return F.interpolate(decoded, scale_factor=2.0, mode="nearest") + residual
 
 
@@ -239,6 +245,7 @@ class WetMapFormer(WindowClassifier):
     ) -> None:
         super().__init__(bands, classes, window=window, layers=layers, band_layer=band_layer)
         self.wiring = wiring
+        self._shared: tuple[object, SharedForm] | None = None
         first, second = wiring.widths
         self.spectra = Spectral(bands)
         self.extractor = Extractor(bands * SPECTRAL_FILTERS[1])
@@ -265,6 +272,25 @@ class WetMapFormer(WindowClassifier):
                 names.add(f"{path}.positions")
         return frozenset(names)
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; the folded weights are made anew when next needed."""
+        self._shared = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_shared": None}
+
+    def tile_logits(self, normalised: Tensor) -> Tensor:
+        """Logits (T * T, K) of every window of a tile (1, C, T + window, T + window), shared where that is possible."""
+        from wetmap.models.wetmapformer import shared
+
+        if not shared.can_share(self.window):
+            return super().tile_logits(normalised)
+        now = shared.weights_now(self)
+        if self._shared is None or self._shared[0] != now:
+            self._shared = now, shared.SharedForm(self)
+        return self._shared[1].logits(self, normalised[0])
+
     def spectral(self, normalised: Tensor) -> Tensor:
         """Each pixel on its own: (N, C, h, w) to (N, C * 32, h, w)."""
         spectra: Tensor = self.spectra(normalised)
@@ -272,7 +298,11 @@ class WetMapFormer(WindowClassifier):
 
     def spatial(self, spectra: Tensor) -> Tensor:
         """Windows of spectral features (N, C * 32, window, window) to logits (N, K)."""
-        tokens = self.stem_norm(self.stem(self.extractor(spectra)))
+        return self.classify(self.extractor(spectra))
+
+    def classify(self, maps: Tensor) -> Tensor:
+        """The extractor's answer (N, 32, window, window) to logits (N, K)."""
+        tokens = self.stem_norm(self.stem(maps))
         tokens = self.down_norm(self.down(self.stage1(tokens)))
         pooled = self.norm(self.stage2(tokens)).mean((2, 3))
         logits: Tensor = self.head(pooled)

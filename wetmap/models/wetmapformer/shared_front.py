@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wetmap.models.wetmapformer.folding import Affine, product, scale_and_shift
+from wetmap.models.wetmapformer.folding import Affine, linear, scale_and_shift
 from wetmap.models.wetmapformer.network import EXTRACTOR_WIDTH, SPECTRAL_FILTERS, Extractor, Spectral
 
 #: Bands whose second convolution is one matrix product: two more on each side feed it.
@@ -30,7 +30,7 @@ RUN = 16
 
 #: First separable convolution: the taps inside, for the first position of the window, those between, and the last.
 FIRST = ((0, 1), (-1, 0, 1), (-1, 0))
-#: Second: (tap, class of the first there) for the first position, the second, those between, the last but one, the last.
+#: Second: (tap, class of the first there) for the first position, the second, those between, the last two.
 SECOND = (
     ((0, 0), (1, 1)),
     ((-1, 0), (0, 1), (1, 1)),
@@ -77,6 +77,24 @@ class Maps:
     skipped: Tensor
     """The skip convolution's, 2 x 2 classes."""
 
+    def at(self, row: int, column: int, size: int, rows: slice, tile: int) -> tuple[Tensor, Tensor]:
+        """One position of the pooled window, for the answer pixels of some rows of the tile.
+
+        Args:
+            row: Row of the position.
+            column: Its column.
+            size: Side of the pooled window.
+            rows: Rows of the tile.
+            tile: Side of the tile.
+
+        Returns:
+            Pooled and skipped, (rows, tile, 32) each.
+        """
+        place = slice(rows.start + 2 * row, rows.stop + 2 * row), slice(2 * column, 2 * column + tile)
+        pooled = self.pooled[pooled_class(row, size), pooled_class(column, size)]
+        skipped = self.skipped[skipped_class(row, size), skipped_class(column, size)]
+        return pooled[place], skipped[place]
+
 
 class Front:
     """Folded weights of the front, and its evaluation over a tile.
@@ -94,7 +112,7 @@ class Front:
         self._taps = Affine(taps.weight * sign, taps.weight @ constant + taps.bias).to(like)
         second = extractor.separable2
         self._depth = second.depthwise.weight[:, 0].permute(1, 2, 0).to(like).repeat(1, 1, RUN).contiguous()
-        self._point = Affine(second.pointwise.weight[:, :, 0, 0], second.pointwise.bias).to(like)
+        self._point = linear(second.pointwise).to(like)
 
     def __call__(self, normalised: Tensor) -> Maps:
         """The shared maps of a tile.
@@ -123,12 +141,10 @@ class Front:
             part = self._taps(self._spectra(pixels[start : start + step]))
             taps = part.view(len(part), 2, 3, 3, EXTRACTOR_WIDTH).permute(1, 2, 3, 0, 4)  # kind, column, row, pixel, 32
             place = slice(plane.guard + start, plane.guard + start + len(part))
-            before, here, after = taps[0]
-            for target, terms in zip(first[:, :, place], ((here, after), (before, here, after), (before, here)), strict=True):
-                _sum_shifted(target, terms, -(terms[0] is before))
-            here, after, last = taps[1]
-            _sum_shifted(skipped[1, :, place], (here, after), 0)
-            _sum_shifted(skipped[0, :, place], (here, after, last), 0)
+            for column, inside in enumerate(FIRST):
+                _sum_shifted(first[column, :, place], [(taps[0, tap + 1], tap) for tap in inside])
+            for column, inside in enumerate(SKIPPED):
+                _sum_shifted(skipped[column, :, place], [(taps[1, tap], tap) for tap in inside])
         return first, skipped
 
     def _spectra(self, pixels: Tensor) -> Tensor:
@@ -146,25 +162,21 @@ class Front:
 
     def _pool(self, first: Tensor, plane: _Plane) -> Tensor:
         """Second convolution and pooling: (3, 3, length, 32) to (4 classes of rows, 4 of columns, length, 32)."""
-        tall = plane.empty(len(SECOND), len(POOLED), like=first)
+        tall = first.new_empty(len(SECOND), len(POOLED), plane.length, EXTRACTOR_WIDTH)
         for column, terms in enumerate(SECOND):
             spread = self._spread(first, terms, plane)
-            inner = plane.core(spread)
-            mixed = plane.empty(len(SECOND), like=first)
-            plane.core(mixed).copy_(
-                product(inner.reshape(-1, EXTRACTOR_WIDTH), self._point.weight, self._point.bias).view(inner.shape)
-            )
+            mixed = self._point(spread.view(-1, EXTRACTOR_WIDTH)).view_as(spread)
             for row, group in enumerate(POOLED):
-                _maximum(plane.core(tall[column, row]), [plane.core(mixed[c], s * plane.columns) for s, c in group])
-        wide = plane.empty(len(POOLED), len(POOLED), like=first)
+                _maximum(tall[column, row], [(mixed[c], shift * plane.columns) for shift, c in group])
+        wide = first.new_empty(len(POOLED), len(POOLED), plane.length, EXTRACTOR_WIDTH)
         for column, group in enumerate(POOLED):
-            _maximum(plane.core(wide[:, column]), [plane.core(tall[c], s) for s, c in group])
+            _maximum(wide[:, column], [(tall[c], shift) for shift, c in group])
         return wide
 
     def _spread(self, first: Tensor, columns: tuple[tuple[int, int], ...], plane: _Plane) -> Tensor:
         """Depthwise part of the second convolution for one class of columns: (5 classes of rows, length, 32)."""
         sums: dict[int, Tensor] = {}
-        answer = plane.empty(len(SECOND), like=first)
+        answer = first.new_empty(len(SECOND), plane.length, EXTRACTOR_WIDTH)
         for tap in (-1, 0, 1):
             classes = [c for terms in SECOND for t, c in terms if t == tap]
             low, high = min(classes), max(classes) + 1
@@ -177,7 +189,7 @@ class Front:
                 else:
                     torch.mul(source, weight, out=target)
         for row, terms in enumerate(SECOND):
-            _add(plane.core(answer[row]), [plane.core(sums[t][c], t * plane.columns) for t, c in terms])
+            _add(answer[row], [plane.core(sums[t][c], t * plane.columns) for t, c in terms])
         return answer
 
 
@@ -202,27 +214,22 @@ class _Plane:
 
     def runs(self, planes: Tensor, shift: int = 0) -> Tensor:
         """The same as (lead..., runs, RUN * 32)."""
-        return self.core(planes, shift).unflatten(-2, (-1, RUN)).flatten(-2)
+        inner = self.core(planes, shift)
+        return inner.view(*inner.shape[:-2], self.length // RUN, RUN * EXTRACTOR_WIDTH)
 
     def image(self, planes: Tensor) -> Tensor:
-        """(lead..., rows, columns, 32)."""
-        inner = planes[..., self.guard : self.guard + self.rows * self.columns, :]
-        return inner.unflatten(-2, (self.rows, self.columns))
+        """(lead..., length, 32) as (lead..., rows, columns, 32)."""
+        inner = planes[..., : self.rows * self.columns, :]
+        return inner.view(*inner.shape[:-2], self.rows, self.columns, EXTRACTOR_WIDTH)
 
 
-def _sum_shifted(target: Tensor, terms: tuple[Tensor, ...], first: int) -> None:
-    """Sum taps one pixel apart, the first of them at offset ``first``; (3 row taps, pixels, 32) each."""
-    count = target.shape[1]
-    zero = terms[-first]
-    if first:
-        torch.add(zero[:, 1:], terms[0][:, :-1], out=target[:, 1:])
-        target[:, :1] = zero[:, :1]
-    else:
-        torch.add(zero[:, : count - 1], terms[1][:, 1:], out=target[:, : count - 1])
-        target[:, count - 1 :] = zero[:, count - 1 :]
-    if len(terms) == 3:
-        shift = 2 + first
-        target[:, : count - shift] += terms[2][:, shift:]
+def _sum_shifted(target: Tensor, terms: list[tuple[Tensor, int]]) -> None:
+    """Sum (..., pixels, 32) terms, each looked at from its shift on; 0 where one of them ends."""
+    low = -min(shift for _, shift in terms)
+    high = target.shape[-2] - max(shift for _, shift in terms)
+    _add(target[..., low:high, :], [term[..., low + shift : high + shift, :] for term, shift in terms])
+    target[..., :low, :] = 0
+    target[..., high:, :] = 0
 
 
 def _rows_of_first(sums: Tensor, plane: _Plane) -> Tensor:
@@ -234,9 +241,10 @@ def _rows_of_first(sums: Tensor, plane: _Plane) -> Tensor:
 
 
 def _rows_of_skipped(sums: Tensor, plane: _Plane) -> Tensor:
-    answer = plane.empty(len(SKIPPED), len(SKIPPED), like=sums)
+    """Skip convolution: (2 columns, 3 row taps, ...) to (2 rows, 2 columns, length, 32)."""
+    answer = sums.new_empty(len(SKIPPED), len(SKIPPED), plane.length, EXTRACTOR_WIDTH)
     for row, taps in enumerate(SKIPPED):
-        _add(plane.core(answer[row]), [plane.core(sums[:, tap], tap * plane.columns) for tap in taps])
+        _add(answer[row], [plane.core(sums[:, tap], tap * plane.columns) for tap in taps])
     return answer
 
 
@@ -246,10 +254,15 @@ def _add(target: Tensor, terms: list[Tensor]) -> None:
         target += term
 
 
-def _maximum(target: Tensor, terms: list[Tensor]) -> None:
-    torch.maximum(terms[0], terms[1], out=target)
-    for term in terms[2:]:
-        torch.maximum(target, term, out=target)
+def _maximum(target: Tensor, terms: list[tuple[Tensor, int]]) -> None:
+    """Largest of (..., pixels, 32) terms, each looked at from its shift (>= 0) on; 0 where one of them ends."""
+    length = target.shape[-2] - max(shift for _, shift in terms)
+    inner = target[..., :length, :]
+    parts = [term[..., shift : shift + length, :] for term, shift in terms]
+    torch.maximum(parts[0], parts[1], out=inner)
+    for part in parts[2:]:
+        torch.maximum(inner, part, out=inner)
+    target[..., length:, :] = 0
 
 
 def _fold_spectral(spectra: Spectral, bands: int, like: Tensor) -> tuple[Tensor, Tensor, tuple[_Bands, ...]]:

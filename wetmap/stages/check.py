@@ -1,0 +1,58 @@
+"""What can be said about a recipe before anything is fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wetmap import models
+from wetmap.errors import RecipeError, UsageError
+from wetmap.geo import make_grid, read_aoi
+from wetmap.imagery.indices import index_bands
+from wetmap.recipe import Recipe, Sensor
+from wetmap.sources import check_bands, open_archive
+from wetmap.stages.plan import sensors_wanted, source_bands
+
+
+def check_recipe(recipe: Recipe) -> str:
+    """Refuse what would fail later: indices, model options, files that are named and missing or do not fit.
+
+    No archive on the network is asked, and nothing is written.
+
+    Returns:
+        What it is about, in one sentence.
+
+    Raises:
+        WetmapError: The first fault, with advice.
+    """
+    for name in recipe.features.indices:
+        index_bands(name)
+    models.resolve_options(recipe.model.name, recipe.model.options)
+    if recipe.reference not in {None, "simulated"}:
+        _need(recipe.reference.path, "reference.path")  # type: ignore[union-attr]  # neither None nor a word
+    if recipe.predict.bundle is not None:
+        _need(recipe.predict.bundle / "model.json", "predict.bundle")
+    for sensor in sensors_wanted(recipe):
+        _check_catalogue(recipe, sensor)
+    if recipe.aoi is None:
+        return "It names no area of interest."
+    aoi = read_aoi(recipe.aoi)
+    for sensor in sensors_wanted(recipe):
+        source = recipe.sources.of(sensor)
+        if source is not None and source.kind == "rasters":
+            archive = open_archive(source, sensor)
+            scenes, _ = archive.search(sensor, aoi, recipe.seasons, max_cloud_percent=recipe.optical.max_cloud_percent)
+            check_bands(scenes, sensor, source_bands(recipe)[sensor])
+    return f"Grid: {make_grid(aoi, res_m=recipe.grid.res_m, crs=recipe.grid.crs).describe()}."
+
+
+def _check_catalogue(recipe: Recipe, sensor: Sensor) -> None:
+    source = recipe.sources.of(sensor)
+    if source is None:
+        raise RecipeError(f"The features need {sensor}, and sources.{sensor} is null.", do="Name a source for it.")
+    if source.kind == "stac" and source.catalog.endswith(".json") and "://" not in source.catalog:
+        _need(Path(source.catalog), f"sources.{sensor}.catalog")
+
+
+def _need(path: Path, key: str) -> None:
+    if not path.exists():
+        raise UsageError(f"{key} names {path}, which does not exist.", do="Give the path of a file that is there.")
