@@ -91,7 +91,7 @@ def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path: Path, w
     while _alive(group) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _alive(group), "workers outlived the run"
-    assert "continues where it stopped" in wetmap("fetch", "--workspace", folder / "space", "--workers", "1").stderr
+    assert "continues where it stopped" in wetmap("fetch", "--recipe", folder / "recipe.yaml", "--workers", "1").stderr
 
 
 def _alive(group: int) -> bool:
