@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wetmap.allocator import keep_freed_memory
 from wetmap.errors import TrainingError
 from wetmap.recipe import Training
 from wetmap.training.checkpoint import FitState, load_state, save_state
@@ -124,6 +125,7 @@ def fit_network(
         WorkspaceError: The disk is full.
     """
     _check(train, validation, settings, run)
+    keep_freed_memory()
     with reproducible(seed=run.seed, threads=run.threads):
         _normalise(model, train, run)
         state = load_state(run.folder, run.key, model.state_dict())

@@ -169,14 +169,29 @@ class FoldedHead:
 
 def _cut(maps: Maps, first: int, count: int, tile: int) -> tuple[Tensor, Tensor]:
     """Rectified pooled maps and skip path of the windows of some rows, (count * tile, 4, 4, 32) each."""
-    pooled = maps.pooled.new_empty(count, tile, POOLED_SIDE, POOLED_SIDE, EXTRACTOR_WIDTH)
+    here = _positions(maps.pooled[..., first:, :, :], (count, tile), (POOLED_SIDE, POOLED_SIDE), own_class=True)
+    pooled = here.clamp(min=0)
     middle = torch.empty_like(pooled)
-    for row in range(POOLED_SIDE):
-        for column in range(POOLED_SIDE):
-            here, skipped = maps.at(row, column, POOLED_SIDE, slice(first, first + count), tile)
-            torch.clamp(here, min=0, out=pooled[:, :, row, column])
-            torch.add(here, skipped, out=middle[:, :, row, column])
+    inner, last = slice(0, POOLED_SIDE - 1), slice(POOLED_SIDE - 1, POOLED_SIDE)
+    for row, rows in enumerate((inner, last)):
+        for column, columns in enumerate((inner, last)):
+            skipped = maps.skipped[row, column, first + 2 * rows.start :, 2 * columns.start :]
+            place = slice(None), slice(None), rows, columns
+            size = rows.stop - rows.start, columns.stop - columns.start
+            torch.add(here[place], _positions(skipped, (count, tile), size, own_class=False), out=middle[place])
     return pooled.flatten(0, 1), middle.flatten(0, 1)
+
+
+def _positions(maps: Tensor, answers: tuple[int, int], size: tuple[int, int], *, own_class: bool) -> Tensor:
+    """What neighbouring positions of the pooled windows read, as one view: (rows, columns, positions, positions, 32).
+
+    Positions lie two pixels apart, in the same map or, with ``own_class``, each in the map of its own number.
+    """
+    row, column, channel = maps.stride()[-3:]
+    steps = [2 * row, 2 * column]
+    if own_class:
+        steps = [step + between for step, between in zip(steps, maps.stride()[:2], strict=True)]
+    return maps.as_strided((*answers, *size, maps.shape[-1]), (row, column, *steps, channel), maps.storage_offset())
 
 
 def _enlarge(maps: Tensor) -> Tensor:
