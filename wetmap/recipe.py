@@ -36,6 +36,11 @@ class GridPart(Part):
         "auto", description="`auto` (the UTM zone that holds most of the area) or a projected CRS in metres."
     )
     res_m: float = Field(10.0, gt=0, description="Pixel side, metres.")
+    align: Path | None = Field(
+        None,
+        description="A raster whose pixel edges and CRS the map takes over, so that its values come through unchanged; "
+        "relative paths start at the recipe's folder. Default: edges at multiples of `res_m`.",
+    )
     block_px: int = Field(512, ge=32, le=4096, description="Side of the blocks in which imagery is fetched, pixels.")
 
 
@@ -88,6 +93,14 @@ class RasterFile(Part):
     nodata: float | None = Field(None, description="Stored value that means not observed; default: the file's own.")
     season: str | None = Field(None, description="The season it belongs to; default: every season.")
     orbit_state: OrbitState = Field("any", description="Orbit state of a radar file.")
+
+    @field_validator("bands")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        twice = sorted({name for name in value if name != "-" and value.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is named twice; name bands that are not used `-`")
+        return value
 
 
 class RastersSource(Part):

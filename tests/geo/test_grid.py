@@ -120,3 +120,48 @@ def test_crs_override(write_area: Callable[..., Path]) -> None:
     grid = make_grid(read_aoi(write_area()), crs="EPSG:2953")
     assert grid.crs == "EPSG:2953"
     assert math.isclose(grid.width * 10, 1550, rel_tol=0.05)
+
+
+def raster(path: Path, left: float, top: float, res_m: float = 10.0, crs: str | None = "EPSG:32620") -> Path:
+    transform = rasterio.Affine(res_m, 0, left, 0, -res_m, top)
+    profile = {"driver": "GTiff", "height": 200, "width": 200, "count": 1, "dtype": "uint8", "transform": transform}
+    with rasterio.open(path, "w", crs=crs, **profile) as target:
+        target.write(np.zeros((1, 200, 200), dtype=np.uint8))
+    return path
+
+
+@settings(deadline=None, max_examples=20)
+@given(x=st.floats(0, 9.99), y=st.floats(0, 9.99))
+def test_grid_takes_over_a_rasters_pixel_edges(tmp_path_factory: pytest.TempPathFactory, x: float, y: float) -> None:
+    path = raster(tmp_path_factory.mktemp("align") / "own.tif", 388000 + x, 5084000 + y)
+    aoi = area(-64.43, 45.885, -64.42, 45.89)
+    grid = make_grid(aoi, align=path)
+    assert grid.crs == "EPSG:32620"
+    with rasterio.open(path) as source:
+        columns = (grid.left - source.transform.c) / 10
+        rows = (source.transform.f - grid.top) / 10
+    assert columns == pytest.approx(round(columns), abs=1e-6)
+    assert rows == pytest.approx(round(rows), abs=1e-6)
+    inner, outer = aoi.bounds_in(grid.crs), grid.bounds
+    assert outer[0] <= inner[0] + 1e-4
+    assert outer[3] >= inner[3] - 1e-4
+    assert inner[0] - outer[0] < 10 + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("made", "crs", "message"),
+    [
+        ({"res_m": 20.0}, "auto", "pixels of 20 x 20 m, and grid.res_m is 10"),
+        ({}, "EPSG:2953", "is in EPSG:32620, and grid.crs is EPSG:2953"),
+        ({"crs": None}, "auto", "has no CRS"),
+        (None, "auto", "cannot be read"),
+    ],
+)
+def test_raster_that_a_grid_cannot_align_with(
+    tmp_path: Path, made: dict[str, object] | None, crs: str, message: str
+) -> None:
+    path = tmp_path / "own.tif"
+    if made is not None:
+        raster(path, 388000, 5084000, **made)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=message):
+        make_grid(area(-64.43, 45.885, -64.42, 45.89), align=path, crs=crs)

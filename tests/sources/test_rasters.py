@@ -161,3 +161,35 @@ class TestTrouble:
     def test_unknown_season(self, tmp_path: Path) -> None:
         file = described(stack(tmp_path, np.ones((84, 84))), ["VV"], "gamma0", season="winter")
         assert "belongs to season winter, and the recipe has summer" in self.refused("radar", file)
+
+
+class TestPlausibleValues:
+    """A number that cannot be in the unit means that the unit, the scale or the offset is wrong."""
+
+    @pytest.mark.parametrize(
+        ("sensor", "band", "unit", "more", "value"),
+        [
+            ("optical", "B02", "reflectance", {}, 800.0),
+            ("optical", "B02", "reflectance", {"scale": 1e-4, "offset": -0.1}, 400.0),
+            ("radar", "VV", "gamma0", {}, -12.0),
+            ("radar", "VV", "gamma0_db", {}, 300.0),
+            ("terrain", "elevation", "m", {"scale": 100.0}, 120.0),
+        ],
+        ids=["scale left out", "offset twice", "decibels as power", "counts as decibels", "centimetres"],
+    )
+    def test_refused_with_the_value(
+        self, tmp_path: Path, sensor: Sensor, band: str, unit: str, more: dict[str, float], value: float
+    ) -> None:
+        path = stack(tmp_path, np.full((84, 84), value))
+        with pytest.raises(RecipeError, match=f"band {band} has a middle value of") as caught:
+            archive_of(sensor, described(path, [band], unit, **more))
+        assert "Mend the file's `unit`, `scale`, `offset` or `nodata`" in str(caught.value)
+
+    def test_nodata_does_not_count(self, tmp_path: Path) -> None:
+        counts = np.full((84, 84), -9999.0)
+        counts[40:] = 0.1
+        archive_of("optical", described(stack(tmp_path, counts), ["B02"], "reflectance", nodata=-9999))
+
+    def test_a_band_named_twice_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="B02 is named twice"):
+            described(tmp_path / "a.tif", ["B02", "B02"], "reflectance")

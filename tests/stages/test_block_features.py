@@ -39,7 +39,7 @@ def task(folder: Path) -> FetchTask:
     """Everything that a recipe can ask for, in two seasons."""
     catalog = tiny_archive.write_catalog(folder, tiny_archive.write_files(folder))
     features = Features(
-        preset="seasonal",
+        preset="custom",
         indices=["NDVI", "NDMI"],
         orbit_states=["ascending", "descending", "any"],
         terrain=["elevation", "slope", "tpi", "twi"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,9 +66,9 @@ class Grid:
     res_m: float
     """Pixel side, metres."""
     left: float
-    """x of the raster's left edge, metres, a multiple of ``res_m``."""
+    """x of the raster's left edge, metres, a multiple of ``res_m`` unless the grid is aligned with a raster."""
     top: float
-    """y of the raster's top edge, metres, a multiple of ``res_m``."""
+    """y of the raster's top edge, metres, likewise."""
     height: int
     """Pixel rows."""
     width: int
@@ -194,21 +195,25 @@ def _interpolation(at: NDArray[np.float64], nodes: NDArray[np.float64]) -> NDArr
     return matrix
 
 
-def make_grid(aoi: Aoi, *, res_m: float = 10.0, crs: str = "auto") -> Grid:
+def make_grid(aoi: Aoi, *, res_m: float = 10.0, crs: str = "auto", align: Path | None = None) -> Grid:
     """Decide the grid of an area.
 
     Args:
         aoi: The area of interest.
         res_m: Pixel side, metres.
         crs: ``auto`` for the UTM zone that holds most of the area, or any projected CRS in metres.
+        align: A raster whose CRS and pixel edges the grid takes over.
 
     Returns:
-        The smallest grid whose edges are multiples of ``res_m`` and that holds the area.
+        The smallest grid whose edges are multiples of ``res_m``, or lie on those of ``align``, and that holds the area.
 
     Raises:
-        UsageError: The CRS is unknown, not projected, or not in metres.
+        UsageError: The CRS is unknown, not projected, or not in metres; or ``align`` is no raster of such pixels.
         AoiError: The area cannot be projected to the CRS.
     """
+    phase_x = phase_y = 0.0
+    if align is not None:
+        crs, phase_x, phase_y = _lattice_of(align, res_m, crs)
     chosen = aoi.utm_crs() if crs == "auto" else _metric_crs(crs)
     left, bottom, right, top = aoi.bounds_in(chosen)
     if not all(map(math.isfinite, (left, bottom, right, top))):
@@ -216,16 +221,43 @@ def make_grid(aoi: Aoi, *, res_m: float = 10.0, crs: str = "auto") -> Grid:
             f"{aoi.name} cannot be projected to {chosen}: its bounds become {left:g}, {bottom:g}, {right:g}, {top:g}.",
             do="Choose a --crs that covers the area.",
         )
-    column0, row0 = math.floor(_snap(left / res_m)), math.ceil(_snap(top / res_m))
-    column1, row1 = math.ceil(_snap(right / res_m)), math.floor(_snap(bottom / res_m))
+    column0, row0 = math.floor(_snap((left - phase_x) / res_m)), math.ceil(_snap((top - phase_y) / res_m))
+    column1, row1 = math.ceil(_snap((right - phase_x) / res_m)), math.floor(_snap((bottom - phase_y) / res_m))
     return Grid(
         crs=chosen,
         res_m=res_m,
-        left=column0 * res_m,
-        top=row0 * res_m,
+        left=column0 * res_m + phase_x,
+        top=row0 * res_m + phase_y,
         height=max(row0 - row1, 1),
         width=max(column1 - column0, 1),
     )
+
+
+def _lattice_of(path: Path, res_m: float, crs: str) -> tuple[str, float, float]:
+    """CRS of a raster, and how far its edges lie past multiples of ``res_m``, x and y, metres.
+
+    Raises:
+        UsageError: It cannot be read, has no CRS, other pixels than ``res_m``, or another CRS than ``crs``.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    try:
+        with rasterio.open(path) as raster:
+            own, a = raster.crs, raster.transform
+    except RasterioError as error:
+        raise UsageError(f"grid.align {path} cannot be read ({error}).", do="Give one of your rasters.") from error
+    if own is None:
+        raise UsageError(f"grid.align {path} has no CRS.", do="Set it in QGIS (Layer > Set CRS) and save it.")
+    square = a.b == a.d == 0 and abs(a.a - res_m) < 1e-9 * res_m and abs(a.e + res_m) < 1e-9 * res_m
+    if not square:
+        raise UsageError(
+            f"grid.align {path} has pixels of {a.a:g} x {-a.e:g} m, and grid.res_m is {res_m:g}.",
+            do="Give a raster with pixels of that size, north up, or another grid.res_m.",
+        )
+    if crs != "auto" and CRS.from_user_input(crs) != CRS.from_wkt(own.to_wkt()):
+        raise UsageError(f"grid.align {path} is in {own.to_string()}, and grid.crs is {crs}.", do="Leave grid.crs out.")
+    return own.to_wkt(), round(a.c % res_m, 6), round(a.f % res_m, 6)
 
 
 def _snap(value: float) -> float:

@@ -114,7 +114,7 @@ class WindowClassifier(nn.Module):
         for b in range(len(features)):
             normalised = self.normalisation(features[b : b + 1], None if observed is None else observed[b : b + 1])
             tile = normalised.shape[2] - self.window
-            tiles.append(self.tile_logits(normalised).softmax(1).T.reshape(-1, tile, tile))
+            tiles.append(self.tile_logits(normalised).T.contiguous().softmax(0).view(-1, tile, tile))
         return torch.stack(tiles)
 
     @torch.no_grad()

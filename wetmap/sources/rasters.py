@@ -26,6 +26,17 @@ UNITS: Mapping[Sensor, tuple[str, ...]] = {
     "radar": ("gamma0", "gamma0_db"),
     "terrain": ("m",),
 }
+#: Where the middle value of a band lies in any real scene, in its unit: surface reflectance from open water at noise
+#: level to fresh snow, backscatter from calm water to a city, land from the Dead Sea to Everest. Beyond, the unit,
+#: scale or offset is wrong.
+PLAUSIBLE: Mapping[str, tuple[float, float]] = {
+    "reflectance": (-0.03, 1.5),
+    "gamma0": (1e-4, 10.0),
+    "gamma0_db": (-40.0, 10.0),
+    "m": (-450.0, 8900.0),
+}
+#: Side to which a band is thinned for that look, pixels.
+LOOK_PX = 256
 #: Bands that hold classes: nearest neighbour, no scale.
 CATEGORICAL = ("SCL",)
 #: Name of a band that is not used.
@@ -52,7 +63,8 @@ class RastersArchive:
         Raises:
             SourceError: A file is missing or unreadable, has no CRS, another number of bands than named, or does not
                 cover the area at all.
-            RecipeError: A file's unit is not one of its sensor's, or its season is not one of the recipe's.
+            RecipeError: A file's unit is not one of its sensor's, its values cannot be in that unit, or its season is
+                not one of the recipe's.
         """
         names = [season.name for season in seasons]
         scenes = []
@@ -134,6 +146,7 @@ def _check_file(file: RasterFile, aoi: Aoi) -> None:
             with rasterio.open(file.path) as dataset:
                 _check_dataset(dataset, file)
                 _check_cover(dataset, file, aoi)
+                _check_values(dataset, file)
     except (RasterioError, OSError) as error:
         raise SourceError(
             f"The raster {file.path} cannot be read ({error}).", do="Open it in QGIS and export it as GeoTIFF."
@@ -153,6 +166,26 @@ def _check_dataset(dataset: Any, file: RasterFile) -> None:
             f"({', '.join(file.bands)}).",
             do="Name every band in file order, with `-` for those that are not used.",
         )
+
+
+def _check_values(dataset: Any, file: RasterFile) -> None:
+    """Refuse a band whose values cannot be in the unit that the recipe states: a scale or an offset left out."""
+    low, high = PLAUSIBLE[file.unit]
+    shape = min(dataset.height, LOOK_PX), min(dataset.width, LOOK_PX)
+    for number, name in enumerate(file.bands, start=1):
+        if name == UNUSED or name in CATEGORICAL:
+            continue
+        stored = dataset.read(number, out_shape=shape, masked=True).astype(np.float64).filled(np.nan)
+        seen = stored[np.isfinite(stored) & (stored != (np.nan if file.nodata is None else file.nodata))]
+        if not seen.size:
+            continue
+        middle = float(np.median(seen)) * file.scale + file.offset
+        if not low <= middle <= high:
+            raise RecipeError(
+                f"{file.path} band {name} has a middle value of {middle:.4g} in {file.unit} (scale {file.scale:g}, "
+                f"offset {file.offset:g}), and in real scenes that lies between {low:g} and {high:g}.",
+                do="Mend the file's `unit`, `scale`, `offset` or `nodata`.",
+            )
 
 
 def _check_cover(dataset: Any, file: RasterFile, aoi: Aoi) -> None:

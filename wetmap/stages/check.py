@@ -42,7 +42,8 @@ def check_recipe(recipe: Recipe) -> str:
             archive = open_archive(source, sensor)
             scenes, _ = archive.search(sensor, aoi, recipe.seasons, max_cloud_percent=recipe.optical.max_cloud_percent)
             check_bands(scenes, sensor, source_bands(recipe)[sensor])
-    return f"Grid: {make_grid(aoi, res_m=recipe.grid.res_m, crs=recipe.grid.crs).describe()}."
+    part = recipe.grid
+    return f"Grid: {make_grid(aoi, res_m=part.res_m, crs=part.crs, align=part.align).describe()}."
 
 
 def _check_catalogue(recipe: Recipe, sensor: Sensor) -> None:

@@ -73,7 +73,8 @@ class Context:
     @functools.cached_property
     def grid(self) -> Grid:
         """The one grid that everything is on."""
-        return make_grid(self.aoi, res_m=self.recipe.grid.res_m, crs=self.recipe.grid.crs)
+        part = self.recipe.grid
+        return make_grid(self.aoi, res_m=part.res_m, crs=part.crs, align=part.align)
 
     @property
     def name(self) -> str:

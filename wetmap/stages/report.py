@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from wetmap.bundle import Bundle
 from wetmap.classes import MapClass
 from wetmap.cube import Cube
 from wetmap.products.areas import AreaRow
-from wetmap.recipe import Recipe, Reference
+from wetmap.recipe import RastersSource, Recipe, Reference, Sensor, Sources, StacSource
 from wetmap.recipe_file import dump_recipe, plain
 from wetmap.report.page import ReportData, ScenesUsed, write_report
 from wetmap.stages import cubes, fetch, mosaic, plan, predict, train
@@ -106,12 +106,28 @@ def _shown_recipe(context: Context) -> Recipe:
     return recipe.model_copy(
         update={
             "workspace": None,
+            "grid": recipe.grid.model_copy(update={"align": recipe.grid.align and Path(recipe.grid.align.name)}),
+            "sources": _without_folders(recipe.sources),
             "aoi": None if recipe.aoi is None else Path(recipe.aoi.name),
             "reference": reference,
             "cluster": context.recipe.cluster.model_copy(update={"workers": 0}),
             "predict": context.recipe.predict.model_copy(update={"block_px": type(context.recipe.predict)().block_px}),
         }
     )
+
+
+def _without_folders(sources: Sources) -> Sources:
+    """The user's own files by name alone; a static catalogue on disk too."""
+    shown: dict[str, Any] = {}
+    for sensor in get_args(Sensor):
+        source = sources.of(sensor)
+        if isinstance(source, RastersSource):
+            files = [file.model_copy(update={"path": Path(file.path.name)}) for file in source.files]
+            source = source.model_copy(update={"files": files})
+        elif isinstance(source, StacSource) and "://" not in source.catalog:
+            source = source.model_copy(update={"catalog": Path(source.catalog).name})
+        shown[sensor] = source
+    return sources.model_copy(update=shown)
 
 
 def _versions() -> dict[str, str]:

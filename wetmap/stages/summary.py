@@ -11,6 +11,7 @@ from wetmap.cube import bands_of, layers_of
 from wetmap.errors import WetmapError
 from wetmap.recipe import Recipe
 from wetmap.stages import cubes, fetch, mosaic, plan, predict, report, simulate, train
+from wetmap.stages.check import check_recipe
 from wetmap.stages.context import Context
 
 #: Sustained reading speed that the hours of a dry run assume for remote archives, MB/s.
@@ -141,6 +142,7 @@ def _figure(value: float | None) -> str:
 
 def estimate(context: Context, verbs: Sequence[str]) -> dict[str, Any]:
     """What the verbs would read, compute and write. Nothing is written."""
+    check_recipe(context.recipe)
     grid, recipe = context.grid, context.recipe
     bands, pixels = bands_of(recipe), grid.height * grid.width
     result: dict[str, Any] = {

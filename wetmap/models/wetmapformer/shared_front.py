@@ -204,13 +204,14 @@ class _Plane:
     def empty(self, *lead: int, like: Tensor) -> Tensor:
         """(lead..., guard + length + guard, 32), whose guards are 0."""
         planes = like.new_empty(*lead, self.length + 2 * self.guard, EXTRACTOR_WIDTH)
-        planes[..., : self.guard, :] = 0
-        planes[..., self.guard + self.rows * self.columns :, :] = 0
+        end = self.guard + self.rows * self.columns
+        planes.narrow(-2, 0, self.guard).zero_()
+        planes.narrow(-2, end, planes.shape[-2] - end).zero_()
         return planes
 
     def core(self, planes: Tensor, shift: int = 0) -> Tensor:
         """The tile without its guards, looked at from ``shift`` pixels further on."""
-        return planes[..., self.guard + shift : self.guard + shift + self.length, :]
+        return planes.narrow(-2, self.guard + shift, self.length)
 
     def runs(self, planes: Tensor, shift: int = 0) -> Tensor:
         """The same as (lead..., runs, RUN * 32)."""
@@ -219,17 +220,18 @@ class _Plane:
 
     def image(self, planes: Tensor) -> Tensor:
         """(lead..., length, 32) as (lead..., rows, columns, 32)."""
-        inner = planes[..., : self.rows * self.columns, :]
+        inner = planes.narrow(-2, 0, self.rows * self.columns)
         return inner.view(*inner.shape[:-2], self.rows, self.columns, EXTRACTOR_WIDTH)
 
 
 def _sum_shifted(target: Tensor, terms: list[tuple[Tensor, int]]) -> None:
     """Sum (..., pixels, 32) terms, each looked at from its shift on; 0 where one of them ends."""
     low = -min(shift for _, shift in terms)
-    high = target.shape[-2] - max(shift for _, shift in terms)
-    _add(target[..., low:high, :], [term[..., low + shift : high + shift, :] for term, shift in terms])
-    target[..., :low, :] = 0
-    target[..., high:, :] = 0
+    high = max(shift for _, shift in terms)
+    length = target.shape[-2] - low - high
+    _add(target.narrow(-2, low, length), [term.narrow(-2, low + shift, length) for term, shift in terms])
+    target.narrow(-2, 0, low).zero_()
+    target.narrow(-2, low + length, high).zero_()
 
 
 def _rows_of_first(sums: Tensor, plane: _Plane) -> Tensor:
@@ -256,13 +258,14 @@ def _add(target: Tensor, terms: list[Tensor]) -> None:
 
 def _maximum(target: Tensor, terms: list[tuple[Tensor, int]]) -> None:
     """Largest of (..., pixels, 32) terms, each looked at from its shift (>= 0) on; 0 where one of them ends."""
-    length = target.shape[-2] - max(shift for _, shift in terms)
-    inner = target[..., :length, :]
-    parts = [term[..., shift : shift + length, :] for term, shift in terms]
+    end = max(shift for _, shift in terms)
+    length = target.shape[-2] - end
+    inner = target.narrow(-2, 0, length)
+    parts = [term.narrow(-2, shift, length) for term, shift in terms]
     torch.maximum(parts[0], parts[1], out=inner)
     for part in parts[2:]:
         torch.maximum(inner, part, out=inner)
-    target[..., length:, :] = 0
+    target.narrow(-2, length, end).zero_()
 
 
 def _fold_spectral(spectra: Spectral, bands: int, like: Tensor) -> tuple[Tensor, Tensor, tuple[_Bands, ...]]:
