@@ -230,3 +230,23 @@ def test_blocks_smaller_than_the_window_are_refused():
         SplitError, match=r"block_m = 50 is smaller than the model's window of 80 m\. Give at least 320"
     ):
         split(layout(0), block_m=50.0)
+
+
+def test_of_the_divisions_the_one_with_the_least_thin_class_is_taken():
+    """Folds that are balanced before the buffer can leave a class with hardly a training sample after it."""
+    from wetmap.samples import splits
+
+    samples = layout(3, count=900, classes=6, polygons=90)
+    at = np.stack([samples.row, samples.col], axis=1).astype(float)
+
+    def thinnest(fold):
+        roles = [splits.roles_of(fold, at, 5, tested, 8) for tested in range(5)]
+        return min(splits._thinnest(role, samples.label, 6)[1] for role in roles)
+
+    groups = splits.block_groups(samples, 40)
+    candidates = [
+        thinnest(splits.assign_groups(groups, samples.label, 5, 6, (1, attempt))) for attempt in range(splits.ATTEMPTS)
+    ]
+    chosen = splits._best_folds(samples, groups, Splits(), at, buffer_px=8, classes=6, seed=1)
+    assert max(candidates) > candidates[0], "the layout shows the difference"
+    assert thinnest(chosen) == max(candidates)

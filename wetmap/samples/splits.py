@@ -197,34 +197,33 @@ def _best_folds(
     classes: int,
     seed: int,
 ) -> NDArray[np.int16]:
-    """The first of a few divisions that has every class in every role whatever fold is tested, or the nearest to it.
+    """Of a few divisions the one whose thinnest class in any role is least thin, whatever fold is tested.
 
-    The fold that is tested plays no part, so that testing each fold in turn tests one and the same division.
+    The buffer decides: it can leave a class of few places with hardly a training sample although every fold has its
+    share. The fold that is tested plays no part, so that testing each fold in turn tests one and the same division.
     """
     if groups is None:
         return assign_pixels(samples.label, spec.folds, classes, seed)
-    best, fewest = None, math.inf
+    best, standing = None, (-math.inf, -math.inf)
     for attempt in range(ATTEMPTS):
         fold = assign_groups(groups, samples.label, spec.folds, classes, (seed, attempt))
-        missing = sum(
-            _missing(roles_of(fold, at, spec.folds, tested, buffer_px), samples.label, classes)
-            for tested in range(spec.folds)
-        )
-        if missing < fewest:
-            best, fewest = fold, missing
-        if not missing:
-            break
+        roles = [roles_of(fold, at, spec.folds, tested, buffer_px) for tested in range(spec.folds)]
+        thin = [_thinnest(role, samples.label, classes) for role in roles]
+        found = (-sum(missing for missing, _ in thin), min((least for _, least in thin), default=0.0))
+        if found > standing:
+            best, standing = fold, found
     if best is None:
         raise SplitError("There are no samples to split.", do="Give reference data.")
     return best
 
 
-def _missing(role: NDArray[np.str_], label: NDArray[np.uint8], classes: int) -> int:
-    """Pairs of a role and a class without a sample."""
-    return sum(
-        int((np.bincount(label[role == wanted], minlength=classes) == 0).sum())
-        for wanted in ("train", "validation", "test")
+def _thinnest(role: NDArray[np.str_], label: NDArray[np.uint8], classes: int) -> tuple[int, float]:
+    """Pairs of a role and a class without a sample; and the least share of a class's samples in any role, 0-1."""
+    total = np.bincount(label, minlength=classes)
+    shares = np.stack([np.bincount(label[role == wanted], minlength=classes) for wanted in ROLES[:3]]) / np.maximum(
+        total, 1
     )
+    return int((shares == 0).sum()), float(shares.min(initial=1.0))
 
 
 def _counts(role: NDArray[np.str_], samples: Samples, names: Sequence[str]) -> dict[str, dict[str, int]]:

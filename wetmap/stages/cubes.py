@@ -21,7 +21,7 @@ from wetmap.stages.context import Context
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give other samples.
-REVISION = 1
+REVISION = 2
 
 #: Files that belong to a Shapefile besides the .shp itself.
 SHAPEFILE_PARTS = (".dbf", ".shx", ".prj", ".cpg")
