@@ -60,7 +60,8 @@ class SharedForm:
 def _plain_head(model: WetMapFormer, maps: Maps, tile: int) -> Tensor:
     """The layers after pooling as they are, window by window."""
     side = model.window // 2
-    rows = max(1, BATCH_PIXELS // (model.window**2 * tile))
+    batch = max(1, BATCH_PIXELS // model.window**2)
+    rows = max(1, batch // tile)
     answers = []
     for first in range(0, tile, rows):
         count = min(rows, tile - first)
@@ -70,8 +71,10 @@ def _plain_head(model: WetMapFormer, maps: Maps, tile: int) -> Tensor:
             for column in range(side):
                 here = maps.at(row, column, side, slice(first, first + count), tile)
                 pooled[:, :, row, column], skipped[:, :, row, column] = here
-        windows = (part.flatten(0, 1).permute(0, 3, 1, 2) for part in (pooled, skipped))
-        answers.append(model.classify(model.extractor.decode(*windows)))
+        windows = [part.flatten(0, 1).permute(0, 3, 1, 2) for part in (pooled, skipped)]
+        for start in range(0, count * tile, batch):
+            some = (part[start : start + batch] for part in windows)
+            answers.append(model.classify(model.extractor.decode(*some)))
     return torch.cat(answers)
 
 
