@@ -145,9 +145,11 @@ def run(context: Context) -> StageFolder:
         )
         write_json(folder.path / "manifest.json", {"stage": "plan", "scenes": len(scenes), "skipped": len(skipped)})
     for sensor in archives(context):
-        context.listener.say(f"{sensor}: {sum(scene.sensor == sensor for scene in scenes)} scenes")
+        count = sum(scene.sensor == sensor for scene in scenes)
+        context.listener.say(f"{sensor}: {count} scene{'' if count == 1 else 's'}")
     if skipped:
-        context.listener.say(f"{len(skipped)} scenes left out, the first: {skipped[0].id} ({skipped[0].reason})")
+        plural = "" if len(skipped) == 1 else "s"
+        context.listener.say(f"{len(skipped)} scene{plural} left out, the first: {skipped[0].id} ({skipped[0].reason})")
     return folder
 
 
