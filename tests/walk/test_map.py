@@ -67,7 +67,7 @@ def test_hectares_are_true_areas_of_the_counted_pixels(small: Path) -> None:
         chosen = classes == int(row["code"])
         assert int(row["pixels"]) == chosen.sum()
         assert float(row["hectares"]) == pytest.approx(area[chosen].sum() / 1e4, abs=5e-4)
-        assert "not an estimate" in row["basis"]
+        assert row["basis"] == "SIMULATED; pixel count, not an estimate"
 
 
 def test_map_agrees_with_the_truth_far_better_than_a_guess(small: Path, wetmap: Run) -> None:

@@ -79,19 +79,20 @@ def count_areas(
     )
 
 
-def write_areas_csv(path: Path, rows: Sequence[AreaRow]) -> None:
+def write_areas_csv(path: Path, rows: Sequence[AreaRow], *, simulated: bool = False) -> None:
     """Write the areas as a table that a spreadsheet opens: UTF-8, comma, one row per class.
 
     Hectares have four decimals (square metres), shares four. Names beyond ASCII bring a byte-order mark, without
-    which Excel takes the file for another encoding.
+    which Excel takes the file for another encoding. Of a simulated landscape every row says so.
 
     Raises:
         WorkspaceError: The disk is full.
     """
     text = io.StringIO(newline="")
+    basis = f"SIMULATED; {BASIS}" if simulated else BASIS
     table = csv.writer(text, lineterminator="\r\n")
     table.writerow(("code", "class", "pixels", "hectares", "share_percent", "basis"))
     for row in rows:
-        table.writerow((row.code, row.name, row.pixels, f"{row.hectares:.4f}", f"{row.share_percent:.4f}", BASIS))
+        table.writerow((row.code, row.name, row.pixels, f"{row.hectares:.4f}", f"{row.share_percent:.4f}", basis))
     content = text.getvalue()
     write_bytes(path, content.encode("ascii" if content.isascii() else "utf-8-sig"))

@@ -19,7 +19,7 @@ from wetmap.stages.context import Context
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give other files.
-REVISION = 1
+REVISION = 2
 
 
 def classes_of(context: Context) -> tuple[MapClass, ...]:
@@ -79,7 +79,7 @@ def run(context: Context) -> StageFolder:
         )
         write_ramp_style(confidence, low=0, high=100, label="Probability of the mapped class (%)")
         rows = count_areas(cube.grid, _reader(mapped, "classes"), classes)
-        write_areas_csv(folder.path / "areas.csv", rows)
+        write_areas_csv(folder.path / "areas.csv", rows, simulated=cube.simulated)
         write_json(
             folder.path / "manifest.json",
             {
