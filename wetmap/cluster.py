@@ -94,7 +94,7 @@ class Workers:
                     processes=self.count > 1,
                     host="127.0.0.1",
                     protocol="tcp",
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # None means port 8787 on every interface
                     silence_logs=logging.CRITICAL,  # what fails is told by us, in one line
                     local_directory=str(self._scratch),
                     memory_limit=0,

@@ -69,6 +69,7 @@ def run(context: Context) -> StageFolder:
     if not bands:
         raise RecipeError("The recipe asks for no features.", do="Name features and give at least one source.")
     planned = plan.load(plan.folder_of(context))
+    plan.refuse_empty_layers(context, planned.scenes)
     folder = folder_of(context)
     with context.workspace.lock("fetch"):
         if not context.begin(folder, asked(context)):

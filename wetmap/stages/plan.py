@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -106,6 +107,16 @@ def search(context: Context) -> tuple[list[Scene], list[Skipped]]:
         check_bands(found, sensor, wanted[sensor])
         scenes += found
         skipped += left_out
+    refuse_empty_layers(context, scenes)
+    return scenes, skipped
+
+
+def refuse_empty_layers(context: Context, scenes: Sequence[Scene]) -> None:
+    """Refuse a layer (a season, an orbit state) that no scene can fill; also for a plan that is there already.
+
+    Raises:
+        SourceError: Some layer has no scene.
+    """
     empty = unserved_layers(bands_of(context.recipe), scenes)
     if empty:
         raise SourceError(
@@ -113,7 +124,6 @@ def search(context: Context) -> tuple[list[Scene], list[Skipped]]:
             do="Widen that season, take it or the orbit state out of the recipe (features.orbit_states: [any] puts all "
             "passes together), or name another source.",
         )
-    return scenes, skipped
 
 
 def source_bands(recipe: Recipe) -> dict[Sensor, list[str]]:
