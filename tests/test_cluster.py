@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,14 @@ def test_items_are_taken_as_workers_need_them(tmp_path: Path) -> None:
 def test_errors_are_explained_in_one_line(error: Exception, words: str) -> None:
     assert explain(error).startswith(words)
     assert "\n" not in explain(error)
+
+
+def test_a_second_run_on_the_machine_is_not_in_the_way(tmp_path: Path) -> None:
+    """Dask's own status server would take port 8787 of every interface, and complain where it is taken."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody has it already: as good
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        with Workers(Cluster(workers=1), tmp_path) as workers:
+            assert dict(workers.stream(halve, [4])) == {4: 2}
