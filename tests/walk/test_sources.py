@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pystac
 import pytest
+import rasterio
 
 from tests.fakes.stac_api import make_app, serve
 from tests.walk.conftest import Run, command, write_recipe
@@ -132,3 +133,18 @@ def test_progress_bars_on_a_terminal(small: Path, tmp_path: Path) -> None:
     assert child.wait() == 0
     assert b"fetch (blocks)" in shown
     assert "━".encode() in shown
+
+
+def test_an_orbit_state_without_scenes_is_refused_also_under_a_finished_plan(tmp_path: Path, wetmap: Run) -> None:
+    """The plan does not depend on the orbit states, so asking for another one finds it done."""
+    transform = rasterio.Affine(30, 0, 388000, 0, -30, 5088000)
+    profile = {"driver": "GTiff", "height": 150, "width": 150, "count": 1, "dtype": "float32", "transform": transform}
+    with rasterio.open(tmp_path / "s1.tif", "w", crs="EPSG:32620", **profile) as target:
+        target.write(np.full((1, 150, 150), -12, dtype=np.float32))
+    radar = {"from": "rasters", "files": [{"path": "s1.tif", "bands": ["VV"], "unit": "gamma0_db"}]}
+    features = {"preset": "custom", "optical": [], "indices": [], "radar": ["VV"], "orbit_states": ["any"]}
+    parts = {"sources": {"optical": None, "radar": radar, "terrain": None}, "reference": None}
+    wetmap("fetch", "--recipe", write_recipe(tmp_path, features=features, **parts))
+    apart = write_recipe(tmp_path, features={**features, "orbit_states": ["ascending", "descending"]}, **parts)
+    said = wetmap("fetch", "--recipe", apart, expect=1).stderr
+    assert "No scene serves summer.radar_ascending, summer.radar_descending" in said
