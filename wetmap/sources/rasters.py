@@ -35,6 +35,8 @@ PLAUSIBLE: Mapping[str, tuple[float, float]] = {
     "gamma0_db": (-40.0, 10.0),
     "m": (-450.0, 8900.0),
 }
+#: A share left out that prints as "covers 100.0 %" is the rounding of coordinates, not a gap.
+WHOLE = 5e-4
 #: Side to which a band is thinned for that look, pixels.
 LOOK_PX = 256
 #: Bands that hold classes: nearest neighbour, no scale.
@@ -201,7 +203,7 @@ def _check_cover(dataset: Any, file: RasterFile, aoi: Aoi) -> None:
             f"{top:g} in {dataset.crs.to_string()[:60]}.",
             do="Check its CRS, and that it is the right file.",
         )
-    if covered < area.area * (1 - 1e-6):
+    if covered < area.area * (1 - WHOLE):
         warnings.warn(
             f"{file.path} covers {100 * covered / area.area:.1f} % of {aoi.name}: the rest is not observed by it.",
             WetmapWarning,
