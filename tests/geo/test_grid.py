@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Geod, Transformer
-from shapely.geometry import MultiPolygon, box
+from shapely.geometry import MultiPolygon, Polygon, box
 
 from wetmap.errors import UsageError
 from wetmap.geo import Aoi, Grid, make_grid, read_aoi
@@ -38,12 +39,12 @@ def test_grid_is_snapped_and_holds_the_area(west: float, south: float, size: flo
     assert grid.left % res_m == 0
     assert grid.top % res_m == 0
     inner = aoi.bounds_in(grid.crs)
-    assert left <= inner[0] + 1e-4
-    assert bottom <= inner[1] + 1e-4
-    assert right >= inner[2] - 1e-4
-    assert top >= inner[3] - 1e-4
-    assert right - inner[2] < res_m + 1e-4
-    assert bottom > inner[1] - res_m - 1e-4
+    assert left <= inner[0] + 2e-3 * grid.res_m
+    assert bottom <= inner[1] + 2e-3 * grid.res_m
+    assert right >= inner[2] - 2e-3 * grid.res_m
+    assert top >= inner[3] - 2e-3 * grid.res_m
+    assert right - inner[2] < res_m * 1.002
+    assert bottom > inner[1] - res_m * 1.002
 
 
 def test_transform_round_trips_through_gdal(tmp_path: Path) -> None:
@@ -143,9 +144,9 @@ def test_grid_takes_over_a_rasters_pixel_edges(tmp_path_factory: pytest.TempPath
     assert columns == pytest.approx(round(columns), abs=1e-6)
     assert rows == pytest.approx(round(rows), abs=1e-6)
     inner, outer = aoi.bounds_in(grid.crs), grid.bounds
-    assert outer[0] <= inner[0] + 1e-4
-    assert outer[3] >= inner[3] - 1e-4
-    assert inner[0] - outer[0] < 10 + 1e-4
+    assert outer[0] <= inner[0] + 2e-3 * grid.res_m
+    assert outer[3] >= inner[3] - 2e-3 * grid.res_m
+    assert inner[0] - outer[0] < 10.02
 
 
 @pytest.mark.parametrize(
@@ -165,3 +166,12 @@ def test_raster_that_a_grid_cannot_align_with(
         raster(path, 388000, 5084000, **made)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=message):
         make_grid(area(-64.43, 45.885, -64.42, 45.89), align=path, crs=crs)
+
+
+def test_a_rasters_own_footprint_gives_its_own_shape(tmp_path: Path) -> None:
+    """Longitudes and latitudes of eight decimals, a millimetre, as GeoJSON writers round them."""
+    path = raster(tmp_path / "own.tif", 388006.04, 5084009.25)
+    to_lonlat = Transformer.from_crs("EPSG:32620", "EPSG:4326", always_xy=True)
+    edge = shapely.segmentize(box(388006.04, 5082009.25, 390006.04, 5084009.25), 10)
+    ring = [(round(lon, 8), round(lat, 8)) for lon, lat in (to_lonlat.transform(x, y) for x, y in edge.exterior.coords)]
+    assert make_grid(Aoi("own", MultiPolygon([Polygon(ring)])), align=path).shape == (200, 200)

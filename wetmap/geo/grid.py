@@ -261,9 +261,9 @@ def _lattice_of(path: Path, res_m: float, crs: str) -> tuple[str, float, float]:
 
 
 def _snap(value: float) -> float:
-    """A bound within a millionth of a pixel of the lattice lies on it: reprojection noise must not add a row."""
+    """A bound within a thousandth of a pixel of the lattice lies on it: rounded coordinates must not add a row."""
     nearest = round(value)
-    return float(nearest) if abs(value - nearest) < 1e-6 else value
+    return float(nearest) if abs(value - nearest) < 1e-3 else value
 
 
 def _metric_crs(crs: str) -> str:
