@@ -93,6 +93,10 @@ class SceneSkippedWarning(WetmapWarning):
     """A scene was not used."""
 
 
+class PartialCoverWarning(WetmapWarning):
+    """A file of the user's own covers only part of the area."""
+
+
 class BlockFailedWarning(WetmapWarning):
     """A block could not be made."""
 

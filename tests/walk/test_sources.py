@@ -148,3 +148,18 @@ def test_an_orbit_state_without_scenes_is_refused_also_under_a_finished_plan(tmp
     apart = write_recipe(tmp_path, features={**features, "orbit_states": ["ascending", "descending"]}, **parts)
     said = wetmap("fetch", "--recipe", apart, expect=1).stderr
     assert "No scene serves summer.radar_ascending, summer.radar_descending" in said
+
+
+def test_a_file_that_covers_part_of_the_area_is_said_once_and_in_words(tmp_path: Path, wetmap: Run) -> None:
+    transform = rasterio.Affine(30, 0, 388000, 0, -30, 5084200)
+    profile = {"driver": "GTiff", "height": 60, "width": 150, "count": 1, "dtype": "float32", "transform": transform}
+    with rasterio.open(tmp_path / "s1.tif", "w", crs="EPSG:32620", **profile) as target:
+        target.write(np.full((1, 60, 150), -12, dtype=np.float32))
+    radar = {"from": "rasters", "files": [{"path": "s1.tif", "bands": ["VV"], "unit": "gamma0_db"}]}
+    features = {"preset": "custom", "optical": [], "indices": [], "radar": ["VV"], "orbit_states": ["any"]}
+    sources = {"optical": None, "radar": radar, "terrain": None}
+    recipe = write_recipe(tmp_path, features=features, sources=sources, reference=None)
+    for verb in (("recipe", "check", recipe), ("fetch", "--recipe", recipe)):
+        lines = [line for line in wetmap(*verb).stderr.splitlines() if "% of area" in line]
+        assert len(lines) == 1
+        assert lines[0].startswith("warning: ")

@@ -40,10 +40,13 @@ def show(
 @app.command()
 def check(recipe: RecipeArgument) -> None:
     """Check a recipe: its keys, values and units, its area, its indices and model options, and the files it names."""
+    from wetmap.cli.output import listening
     from wetmap.recipe_file import load_recipe
     from wetmap.stages.check import check_recipe
 
-    typer.echo(f"{recipe}: valid. {check_recipe(load_recipe(recipe))}")
+    with listening(as_json=False):
+        about = check_recipe(load_recipe(recipe))
+    typer.echo(f"{recipe}: valid. {about}")
 
 
 @app.command()

@@ -13,7 +13,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from wetmap.errors import RecipeError, SourceError, WetmapWarning
+from wetmap.errors import PartialCoverWarning, RecipeError, SourceError
 from wetmap.geo import Aoi, Grid
 from wetmap.imagery.radar import from_db
 from wetmap.recipe import RasterFile, Season, Sensor
@@ -206,6 +206,6 @@ def _check_cover(dataset: Any, file: RasterFile, aoi: Aoi) -> None:
     if covered < area.area * (1 - WHOLE):
         warnings.warn(
             f"{file.path} covers {100 * covered / area.area:.1f} % of {aoi.name}: the rest is not observed by it.",
-            WetmapWarning,
+            PartialCoverWarning,
             stacklevel=4,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from wetmap.errors import WorkspaceError
+import warnings
+
+from wetmap.errors import WetmapWarning, WorkspaceError
 from wetmap.stages import cubes, mosaic, plan, report, simulate
 from wetmap.stages import fetch as fetch_stage
 from wetmap.stages import predict as predict_stage
@@ -41,7 +43,9 @@ def predict(context: Context) -> None:
 
 def run(context: Context) -> None:
     """All of it. What can be refused is refused before the hours that a fetch may take."""
-    check_recipe(context.recipe)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WetmapWarning)  # the plan says the same again, and once is enough
+        check_recipe(context.recipe)
     with_model = context.recipe.predict.bundle is None
     if with_model:
         cubes.reference_of(context)
