@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wetmap.errors import UsageError
+from wetmap.models.checks import check_evaluating, check_maps
 from wetmap.models.contract import Geometry
 from wetmap.models.normalise import Normalisation
 
@@ -84,7 +85,7 @@ class WindowClassifier(nn.Module):
         Raises:
             UsageError: The shapes do not fit the model.
         """
-        self._check(features, observed)
+        check_maps(features, observed, bands=self.bands, layers=self.layers)
         if tuple(features.shape[2:]) != (self.window, self.window):
             raise UsageError(
                 f"Windows of {features.shape[2]} x {features.shape[3]} pixels for a model of window {self.window}.",
@@ -153,26 +154,10 @@ class WindowClassifier(nn.Module):
         return torch.cat(answers)[: tile * tile]
 
     def _check_tile(self, features: Tensor, observed: Tensor | None) -> None:
-        if self.training:
-            raise UsageError(
-                "The model is in training mode, where answers depend on the batch.", do="Call eval() first."
-            )
-        self._check(features, observed)
+        check_evaluating(self)
+        check_maps(features, observed, bands=self.bands, layers=self.layers)
         if features.shape[2] != features.shape[3] or features.shape[2] <= self.window:
             raise UsageError(
                 f"A tile of {features.shape[2]} x {features.shape[3]} pixels for a model of window {self.window}.",
                 do="Give square tiles with a margin of half a window on each side.",
-            )
-
-    def _check(self, features: Tensor, observed: Tensor | None) -> None:
-        if features.ndim != 4 or features.shape[1] != self.bands:
-            raise UsageError(
-                f"Features of shape {tuple(features.shape)} for a model of {self.bands} bands.",
-                do="Give (batch, bands, rows, columns).",
-            )
-        wanted = (features.shape[0], self.layers, *features.shape[2:])
-        if observed is not None and (tuple(observed.shape) != wanted or observed.dtype != torch.bool):
-            raise UsageError(
-                f"The observation mask is {observed.dtype} of shape {tuple(observed.shape)}, not bool of {wanted}.",
-                do="Give one layer per season, sensor and orbit state, in the order of the cube.",
             )

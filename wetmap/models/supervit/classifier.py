@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from wetmap.errors import UsageError
+from wetmap.models.checks import check_maps
 from wetmap.models.supervit.network import OperatingPoint, Shape, Trunk, initialise
 from wetmap.models.windows import WindowClassifier
 
@@ -87,7 +88,7 @@ class SuperVit(WindowClassifier):
         """
         if point is None:
             return super().forward(features, observed)
-        self._check(features, observed)
+        check_maps(features, observed, bands=self.bands, layers=self.layers)
         if tuple(features.shape[2:]) != (self.window, self.window):
             raise UsageError(
                 f"Windows of {features.shape[2]} x {features.shape[3]} pixels for a model of window {self.window}.",
