@@ -99,7 +99,7 @@ def test_every_window_holds_the_pixels_around_its_sample(tmp_path, window_px):
             )
             np.testing.assert_array_equal(chosen.features[at], expected)
             np.testing.assert_array_equal(chosen.observed[at], observed)
-            assert chosen.label_window[at, window_px // 2, window_px // 2] == CLASSES[chosen.label[at]].code
+            assert chosen.label_window[at, window_px // 2, window_px // 2] == chosen.label[at]
     kept = split.role != "dropped"
     columns = zip(samples.row[kept], samples.col[kept], strict=True)
     values = zip(split.role[kept], samples.label[kept], split.fold[kept], samples.polygon[kept], strict=True)
@@ -117,23 +117,32 @@ def test_an_even_window_begins_half_a_window_before_the_pixel(tmp_path):
     assert (last == (train.row[inner] + 3) * 1000 + train.col[inner] + 3).all()
 
 
-def test_label_windows_hold_codes_and_255_beyond_the_grid(tmp_path):
+def test_label_windows_hold_the_samples_of_the_same_role_and_nothing_else(tmp_path):
     labels, samples, split = drawn()
     patches = write_patch_cubes(FakeCube(), labels, samples, split, window_px=8, path=tmp_path / "patches.zarr")
-    padded = np.pad(labels.codes, 8, constant_values=255)
-    train = patches.select("train")
-    for at in range(len(train)):
-        top, left = train.row[at] + 4, train.col[at] + 4
-        np.testing.assert_array_equal(train.label_window[at], padded[top : top + 8, left : left + 8])
+    others = 0
+    for role in ("train", "validation", "test"):
+        own, drawn_at = np.full((106, 136), 255, np.uint8), np.zeros((106, 136), dtype=bool)
+        drawn_at[samples.row + 8, samples.col + 8] = split.role != role
+        mine = split.role == role
+        own[samples.row[mine] + 8, samples.col[mine] + 8] = samples.label[mine]
+        chosen = patches.select(role)
+        for at in range(len(chosen)):
+            square = np.s_[chosen.row[at] + 4 : chosen.row[at] + 12, chosen.col[at] + 4 : chosen.col[at] + 12]
+            np.testing.assert_array_equal(chosen.label_window[at], own[square])
+            others += int(drawn_at[square].sum())
+    assert others > 1000, "samples of other roles did lie in the windows"
 
 
-def test_a_background_sample_has_its_own_code_in_its_label_window(tmp_path):
+def test_a_label_that_nothing_observed_teaches_nothing(tmp_path):
     labels, samples, split = drawn()
-    unpainted = replace(labels, codes=np.full_like(labels.codes, 255))
-    patches = write_patch_cubes(FakeCube(), unpainted, samples, split, window_px=4, path=tmp_path / "patches.zarr")
-    window = patches.select("test").label_window
-    assert set(np.unique(window[:, 2, 2])) == {2, 4}
-    assert (np.delete(window.reshape(len(window), -1), 10, axis=1) == 255).all()
+    hidden = np.zeros(GRID.shape, dtype=bool)
+    hidden[:, 60:62] = True
+    patches = write_patch_cubes(FakeCube(hidden), labels, samples, split, window_px=8, path=tmp_path / "p.zarr")
+    train = patches.select("train")
+    unseen = ~train.observed.any(axis=1)
+    assert unseen.any()
+    assert (train.label_window[unseen] == 255).all()
 
 
 def test_unobserved_samples_are_left_out_and_counted(tmp_path):
@@ -248,5 +257,5 @@ def test_nothing_or_something_else_at_the_path(tmp_path):
     header = json.loads((path / "zarr.json").read_text())
     header["attributes"]["format"] = 99
     (path / "zarr.json").write_text(json.dumps(header))
-    with pytest.raises(WorkspaceError, match="have format 99, and this wetmap reads 1"):
+    with pytest.raises(WorkspaceError, match="have format 99, and this wetmap reads 2"):
         PatchCubes.open(path)

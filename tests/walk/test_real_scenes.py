@@ -253,7 +253,7 @@ def test_labels_are_the_files_codes_at_the_nearest_pixel(coast: Path) -> None:
         for row, col, label, window in zip(*fields(patches, role), strict=True):
             assert codes[label] == expected[row + 4, col + 4]
             found = window != UNLABELLED
-            np.testing.assert_array_equal(window[found], expected[row : row + 8, col : col + 8][found])
+            np.testing.assert_array_equal(codes[window[found]], expected[row : row + 8, col : col + 8][found])
             seen += int(found.sum())
     assert seen > 10_000
 

@@ -1,7 +1,8 @@
 """Patch cubes: the window of features around every sample, with its labels, fold and role, in one Zarr group on disk.
 
 Arrays, all with the samples on the first axis: ``features (sample, band, row, col)`` float32 with NaN where not
-observed; ``observed (sample, layer, row, col)``; ``label_window (sample, row, col)`` class codes, 255 = unlabelled;
+observed; ``observed (sample, layer, row, col)``; ``label_window (sample, row, col)`` class index of the samples *of the
+same role* that lie in the window, 255 elsewhere, so that a dense network learns from no pixel that another role holds;
 ``label``, ``fold``, ``role``, ``polygon``, ``row``, ``col`` ``(sample,)``. A window of ``w`` pixels around pixel r
 begins at ``r - w // 2``, so the labelled pixel is at index ``(w // 2, w // 2)``, for even windows too.
 
@@ -36,7 +37,7 @@ CHUNK_SAMPLES = 256
 #: Side of the squares in which the cube is read, pixels: bounds the memory.
 READ_PX = 256
 #: Raised when the layout on disk changes.
-FORMAT = 1
+FORMAT = 2
 
 
 class BandLike(Protocol):
@@ -89,7 +90,7 @@ class Patches:
     label: NDArray[np.uint8]
     """(sample,), class index of the labelled pixel."""
     label_window: NDArray[np.uint8]
-    """(sample, row, col), class codes; 255 = unlabelled."""
+    """(sample, row, col), class index of the drawn samples of the same role; 255 = none."""
     fold: NDArray[np.int16]
     """(sample,)."""
     polygon: NDArray[np.int32]
@@ -215,7 +216,10 @@ def _write(cube: CubeLike, labels: Labels, samples: Samples, split: Split, *, wi
     for features, observed, around in _cut(cube, samples, kept, window_px):
         centre = observed[:, :, window_px // 2, window_px // 2].any(axis=1)
         members = around[centre]
-        label_window = _label_windows(labels, samples, members, window_px)
+        if not len(members):
+            continue
+        label_window = _label_windows(samples, split, members, window_px)
+        label_window[~observed[centre].any(axis=1)] = UNLABELLED
         windows.add(features[centre], observed[centre], label_window, members)
     order = windows.close()
     role = np.array([ROLES.index(name) for name in split.role[order]], dtype=np.uint8)
@@ -318,18 +322,23 @@ def _windows_at(values: NDArray[Any], at: tuple[NDArray[np.int64], NDArray[np.in
     return np.ascontiguousarray(np.moveaxis(views[..., at[0], at[1], :, :], -3, 0))
 
 
-def _label_windows(labels: Labels, samples: Samples, members: NDArray[np.int64], window_px: int) -> NDArray[np.uint8]:
-    """Codes around each sample, (sample, row, col), 255 beyond the grid; the labelled pixel has its own code always."""
+def _label_windows(samples: Samples, split: Split, members: NDArray[np.int64], window_px: int) -> NDArray[np.uint8]:
+    """Class index of the samples around each member that have its role, (member, row, col), 255 elsewhere."""
     before = window_px // 2
-    step = np.arange(window_px) - before
-    row, col = samples.row[members, None] + step, samples.col[members, None] + step
-    height, width = labels.codes.shape
-    within = ((row >= 0) & (row < height))[:, :, None] & ((col >= 0) & (col < width))[:, None, :]
-    found = labels.codes[row.clip(0, height - 1)[:, :, None], col.clip(0, width - 1)[:, None, :]]
-    window = np.where(within, found, np.uint8(UNLABELLED)).astype(np.uint8)
-    codes = np.array([entry.code for entry in labels.classes], dtype=np.uint8)
-    window[:, before, before] = codes[samples.label[members]]
-    return window
+    top, left = int(samples.row[members].min()) - before, int(samples.col[members].min()) - before
+    height = int(samples.row[members].max()) + window_px - before - top
+    width = int(samples.col[members].max()) + window_px - before - left
+    down, across = samples.row - top, samples.col - left
+    near = (down >= 0) & (down < height) & (across >= 0) & (across < width)
+    found = np.full((len(members), window_px, window_px), UNLABELLED, dtype=np.uint8)
+    at = (samples.row[members] - before - top, samples.col[members] - before - left)
+    for role in ROLES[:3]:
+        raster = np.full((height, width), UNLABELLED, dtype=np.uint8)
+        there = near & (split.role == role)
+        raster[down[there], across[there]] = samples.label[there]
+        own = split.role[members] == role
+        found[own] = _windows_at(raster, (at[0][own], at[1][own]), window_px)
+    return found
 
 
 def _counts(samples: Samples, split: Split, order: NDArray[np.int64], classes: Sequence[MapClass]) -> dict[str, Any]:
