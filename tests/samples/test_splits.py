@@ -11,8 +11,10 @@ from wetmap.classes import MapClass
 from wetmap.errors import LeakWarning, SplitError
 from wetmap.recipe import Splits
 from wetmap.samples import ROLES, Samples, split_samples
-from wetmap.samples.folds import assign_groups, block_side_px
-from wetmap.samples.splits import roles_of, window_overlap
+from wetmap.samples.deal import ATTEMPTS, Dealer
+from wetmap.samples.folds import assign_groups, block_groups, block_side_px
+from wetmap.samples.roles import roles_of, thinnest, window_overlap
+from wetmap.samples.splits import describe_split, leak_note
 
 SHAPE = (300, 400)
 
@@ -117,14 +119,14 @@ def test_the_edge_of_the_buffer_by_hand():
     assert window_overlap(at[[0]], at[[4]], 8) == 0.0
     assert window_overlap(at[[0, 2]], at[[1]], 8) == 1.0
     assert window_overlap(at[[0, 4]], at[[1]], 8) == 0.5
-    roles = roles_of(np.array([0, 2, 2, 1, 1]), at, 3, 0, 8)
+    roles = roles_of(np.array([0, 2, 2, 1, 1]), at, 0, 1, 8)
     # Validation (7, 3) is too near the test sample; training (0, 7) too, and (0, 8) is 8 from (8, 3).
     assert roles.tolist() == ["test", "dropped", "train", "dropped", "validation"]
 
 
 def test_without_buffer_nothing_is_dropped():
     at = np.array([[0, 0], [0, 1], [0, 2]], dtype=float)
-    assert roles_of(np.array([0, 1, 2]), at, 3, 0, 0).tolist() == ["test", "validation", "train"]
+    assert roles_of(np.array([0, 1, 2]), at, 0, 1, 0).tolist() == ["test", "validation", "train"]
 
 
 @pytest.mark.parametrize("kind", ["blocks", "polygons"])
@@ -204,16 +206,131 @@ def test_a_class_that_the_buffer_empties_is_refused():
         split(samples, classes=2, kind="polygons", folds=3, buffer_m=500)
 
 
-def test_random_pixels_leak_and_say_so():
+@pytest.mark.parametrize("test_fold", [0, 3])
+def test_the_published_protocol_leaks_and_says_so(test_fold):
     samples = layout(9)
-    with pytest.warns(LeakWarning, match=r"% of the test windows share pixels with training windows"):
-        made = split(samples, kind="random-pixels-leaky", folds=5)
+    with pytest.warns(
+        LeakWarning, match=r"kind paper LEAKS: \d+% of the test windows share pixels with training windows"
+    ):
+        made = split(samples, kind="paper", test_fold=test_fold)
     assert made.leakage > 0.5
     assert made.leakage == pytest.approx(shared_pixels(samples, made.role, 8) / (made.role == "test").sum())
     assert made.summary["dropped"] == made.buffer_px == 0
-    for by_role in made.counts.values():
-        total = sum(by_role.values())
-        assert abs(by_role["test"] - total / 5) < 1
+    assert made.leaks
+    assert made.summary["leaks"] is True
+    assert made.summary["folds"] is None
+    assert leak_note(made.summary).startswith(f"LEAKS: {made.leakage:.0%} of the test windows")
+    assert describe_split(made.summary).startswith(leak_note(made.summary))
+
+
+@given(st.integers(0, 10**6), st.lists(st.integers(3, 200), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=30)
+def test_the_published_shares_hold_in_every_class(seed, sizes):
+    label = np.repeat(np.arange(len(sizes)), sizes)
+    samples = samples_at(np.arange(len(label)), np.arange(len(label)), label)
+    with pytest.warns(LeakWarning):
+        made = split(samples, classes=len(sizes), kind="paper", seed=seed)
+    for size, by_role in zip(sizes, made.counts.values(), strict=True):
+        test = max(int(0.3 * size + 0.5), 1)
+        assert by_role["test"] == test
+        assert by_role["validation"] == max(int(0.1 * (size - test) + 0.5), 1)
+        assert sum(by_role.values()) == size
+        assert by_role["train"] >= 1
+    assert not by_role["dropped"]
+
+
+def test_the_published_shares_by_hand():
+    samples = samples_at(np.arange(100), np.arange(100), np.zeros(100))
+    with pytest.warns(LeakWarning):
+        made = split(samples, classes=1, kind="paper")
+    assert made.counts["class 0"] == {"train": 63, "validation": 7, "test": 30, "dropped": 0}
+
+
+def with_sites(samples, names):
+    """Vertical stripes of the map as sites, named in this order from the west; polygons across a border are cut."""
+    order = sorted(names)
+    stripe = np.minimum(samples.col * len(names) // SHAPE[1], len(names) - 1)
+    site = np.array([order.index(name) for name in names], dtype=np.int16)[stripe]
+    return Samples(samples.row, samples.col, samples.label, samples.polygon, site, tuple(order))
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(0, 10**6),
+    st.integers(2, 5),
+    st.integers(1, 11),
+    st.sampled_from([None, 20.0, 130.0]),
+    st.integers(0, 1),
+)
+@settings(deadline=None, max_examples=60)
+def test_sites_never_leak_although_they_touch(seed, where, sites, window_px, buffer_m, test_fold):
+    samples = with_sites(layout(where), ["west", "north", "east", "south", "mid"][:sites])
+    try:
+        made = split(samples, seed=seed, window_px=window_px, kind="sites", buffer_m=buffer_m, test_fold=test_fold)
+    except SplitError:
+        assume(False)
+    assert made.leakage == 0.0
+    assert shared_pixels(samples, made.role, window_px) == 0
+    assert not made.leaks
+    # Every sample of the held-out site is tested, and nothing else is.
+    np.testing.assert_array_equal(made.role == "test", samples.site == test_fold)
+    trained = set(samples.site[made.role == "train"].tolist())
+    checked = set(samples.site[made.role == "validation"].tolist())
+    if sites == 2:
+        assert trained == checked == {1 - test_fold}
+        assert (made.folds, made.validation_fold) == (3, 2)
+        assert made.validation_site == f"blocks of {samples.site_names[1 - test_fold]}"
+    else:
+        assert checked == {(test_fold + 1) % sites}
+        assert trained == set(range(sites)) - {test_fold} - checked
+        assert made.validation_site == samples.site_names[(test_fold + 1) % sites]
+    assert made.test_site == samples.site_names[test_fold]
+    assert made.summary["sites"] == list(samples.site_names)
+    at = np.stack([samples.row, samples.col], axis=1)
+    least = max(window_px, int(np.ceil((buffer_m or 0) / 10)))
+    for one, other in (("train", "test"), ("validation", "test"), ("train", "validation")):
+        assert np.abs(at[made.role == one][:, None] - at[made.role == other][None]).max(axis=2).min() >= least
+
+
+def test_of_two_sites_whole_blocks_of_the_other_choose_the_epoch():
+    samples = with_sites(layout(4, count=800), ["a", "b"])
+    made = split(samples, kind="sites", test_fold=1, block_m=400)
+    block = samples.row // 40 * 100 + samples.col // 40
+    shared = set(block[made.role == "train"].tolist()) & set(block[made.role == "validation"].tolist())
+    assert shared == set()
+    share = (made.role == "validation").sum() / (samples.site == 0).sum()
+    assert 0.05 < share < 0.3  # a fifth, less what the buffer takes
+
+
+def test_sites_say_what_they_need():
+    samples = layout(2)
+    with pytest.raises(SplitError, match=r"the reference names none\. Name the field .* reference\.site_field"):
+        split(samples, kind="sites")
+    with pytest.raises(SplitError, match="its samples lie in one site, york"):
+        split(with_sites(samples, ["york"]), kind="sites")
+    with pytest.raises(SplitError, match=r"test_fold is 3, and there are 3 sites with samples: 0 = a, 1 = b, 2 = c\."):
+        split(with_sites(samples, ["a", "b", "c"]), kind="sites", test_fold=3)
+
+
+def test_a_class_that_one_site_lacks_is_refused_with_the_sites_name():
+    samples = with_sites(layout(6), ["albert", "grand bay", "york"])
+    keep = ~((samples.site == 1) & (samples.label == 2))
+    fewer = Samples(*(values[keep] for values in (samples.row, samples.col, samples.label, samples.polygon)))
+    lacking = Samples(fewer.row, fewer.col, fewer.label, fewer.polygon, samples.site[keep], samples.site_names)
+    with pytest.raises(SplitError, match=r"class 2 has no test sample with site grand bay held out, the epoch .* york"):
+        split(lacking, kind="sites", test_fold=1)
+
+
+def test_a_split_in_words():
+    samples = layout(7)
+    assert describe_split(split(samples, folds=3, block_m=400).summary) == (
+        "Blocks of 400 m: fold 0 of 3 held out, fold 1 for validation. Distance kept between samples of different use: "
+        "80 m. Measured leakage: 0.0% of the test windows share a pixel with a training window."
+    )
+    assert leak_note(split(samples, folds=3).summary) == ""
+    assert describe_split(split(samples, kind="polygons", folds=3).summary).startswith("Whole polygons: fold 0 of 3")
+    sites = split(with_sites(samples, ["york", "albert", "bay"]), kind="sites", test_fold=2)
+    assert describe_split(sites.summary).startswith("Sites: york held out, albert for validation.")
 
 
 def test_default_block_side():
@@ -234,19 +351,15 @@ def test_blocks_smaller_than_the_window_are_refused():
 
 def test_of_the_divisions_the_one_with_the_least_thin_class_is_taken():
     """Folds that are balanced before the buffer can leave a class with hardly a training sample after it."""
-    from wetmap.samples import splits
-
     samples = layout(3, count=900, classes=6, polygons=90)
     at = np.stack([samples.row, samples.col], axis=1).astype(float)
 
-    def thinnest(fold):
-        roles = [splits.roles_of(fold, at, 5, tested, 8) for tested in range(5)]
-        return min(splits._thinnest(role, samples.label, 6)[1] for role in roles)
+    def least(fold):
+        roles = [roles_of(fold, at, tested, (tested + 1) % 5, 8) for tested in range(5)]
+        return min(thinnest(role, samples.label, 6)[1] for role in roles)
 
-    groups = splits.block_groups(samples, 40)
-    candidates = [
-        thinnest(splits.assign_groups(groups, samples.label, 5, 6, (1, attempt))) for attempt in range(splits.ATTEMPTS)
-    ]
-    chosen = splits._best_folds(samples, groups, Splits(), at, buffer_px=8, classes=6, seed=1)
+    groups = block_groups(samples, 40)
+    candidates = [least(assign_groups(groups, samples.label, 5, 6, (1, attempt))) for attempt in range(ATTEMPTS)]
+    dealer = Dealer(Splits(), classes=6, buffer_px=8, seed=1, window_px=8, res_m=10.0, grid_shape=SHAPE)
     assert max(candidates) > candidates[0], "the layout shows the difference"
-    assert thinnest(chosen) == max(candidates)
+    assert least(dealer.best_folds(samples, groups)) == max(candidates)

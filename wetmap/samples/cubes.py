@@ -29,6 +29,7 @@ from wetmap.errors import SplitError, WorkspaceError
 from wetmap.geo import Grid
 from wetmap.samples.draw import Samples
 from wetmap.samples.labels import UNLABELLED, Labels
+from wetmap.samples.patches import Patches
 from wetmap.samples.splits import ROLES, Split
 from wetmap.workspace import disk_full
 
@@ -77,31 +78,6 @@ class CubeLike(Protocol):
 
     def read_window(self, y0: int, x0: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Features (band, height, width) with NaN, and observed (layer, height, width); outside the grid too."""
-
-
-@dataclass(frozen=True)
-class Patches:
-    """Windows of one role, in memory."""
-
-    features: NDArray[np.float32]
-    """(sample, band, row, col), NaN where not observed."""
-    observed: NDArray[np.bool_]
-    """(sample, layer, row, col)."""
-    label: NDArray[np.uint8]
-    """(sample,), class index of the labelled pixel."""
-    label_window: NDArray[np.uint8]
-    """(sample, row, col), class index of the drawn samples of the same role; 255 = none."""
-    fold: NDArray[np.int16]
-    """(sample,)."""
-    polygon: NDArray[np.int32]
-    """(sample,), reference feature."""
-    row: NDArray[np.int32]
-    """(sample,), pixel row of the labelled pixel on the grid."""
-    col: NDArray[np.int32]
-    """(sample,), pixel column of the labelled pixel on the grid."""
-
-    def __len__(self) -> int:
-        return len(self.label)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from wetmap.errors import ReferenceDataError
 from wetmap.recipe import Background
 from wetmap.samples.class_table import class_of
 from wetmap.samples.labels import Labels
+from wetmap.samples.sites import sites_of_samples
 
 #: Sets the background's random numbers apart from those of the labelled pixels of the same class.
 BACKGROUND_STREAM = 1000
@@ -28,6 +29,10 @@ class Samples:
     """Class **index**, place in the class table from 0, (sample,)."""
     polygon: NDArray[np.int32]
     """Id of the reference feature, or of the square that stands in for it, (sample,)."""
+    site: NDArray[np.int16] | None = None
+    """Place in ``site_names``, (sample,); None where the reference names no sites."""
+    site_names: tuple[str, ...] = ()
+    """Names of the sites that hold samples, sorted."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -104,11 +109,15 @@ def _samples(drawn: list[tuple[NDArray[np.int64], int]], labels: Labels) -> Samp
     label = np.concatenate([np.full(len(chosen), index, dtype=np.uint8) for chosen, index in drawn])
     order = np.argsort(pixels, kind="stable")
     row, col = np.divmod(pixels[order], labels.codes.shape[1])
+    polygon = labels.polygon.ravel()[pixels[order]].astype(np.int32)
+    site, names = (None, ()) if labels.sites is None else sites_of_samples(row, col, polygon, labels.sites)
     return Samples(
         row=row.astype(np.int32),
         col=col.astype(np.int32),
         label=label[order],
-        polygon=labels.polygon.ravel()[pixels[order]].astype(np.int32),
+        polygon=polygon,
+        site=site,
+        site_names=names,
     )
 
 

@@ -15,6 +15,9 @@ from wetmap.samples.draw import Samples
 BLOCKS_PER_FOLD = 8
 #: Least default block side, windows. With a buffer of one window on two sides, a block of four keeps most of itself.
 WINDOWS_PER_BLOCK = 4
+#: Shares of the published protocol: ``test_size`` and ``validation_split`` in the released notebook of WetMapFormer
+#: (Jamali et al. 2023, doi:10.1016/j.jag.2023.103333).
+PAPER_TEST, PAPER_VALIDATION = 0.3, 0.1
 
 
 def block_side_px(samples: Samples, spec: Splits, window_px: int, res_m: float, grid_shape: tuple[int, int]) -> int:
@@ -87,13 +90,29 @@ def assign_groups(
     return chosen[group]
 
 
-def assign_pixels(label: NDArray[np.uint8], folds: int, classes: int, seed: int) -> NDArray[np.int16]:
-    """Assign single samples to folds at random, evenly in each class: for comparison only, because it leaks."""
-    fold = np.zeros(len(label), dtype=np.int16)
+def assign_published(label: NDArray[np.uint8], classes: int, seed: int) -> NDArray[np.int16]:
+    """Deal single samples at random as the WetMapFormer paper's code does. For comparison only: it leaks.
+
+    Of each class ``PAPER_TEST`` is for testing and ``PAPER_VALIDATION`` of the rest for choosing the epoch. The paper's
+    code takes the latter from all classes together; here it is even in each, so that a small class has some.
+
+    Args:
+        label: Class index of each sample, (sample,).
+        classes: Number of classes.
+        seed: Seed.
+
+    Returns:
+        (sample,), 0 = test, 1 = validation, 2 = training.
+    """
+    fold = np.full(len(label), 2, dtype=np.int16)
     for index in range(classes):
         members = np.flatnonzero(label == index)
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, index))))
-        fold[generator.permutation(members)] = (np.arange(len(members)) + index) % folds
+        members = generator.permutation(members)
+        test = max(math.floor(PAPER_TEST * len(members) + 0.5), 1)
+        validation = max(math.floor(PAPER_VALIDATION * (len(members) - test) + 0.5), 1)
+        fold[members[:test]] = 0
+        fold[members[test : test + validation]] = 1
     return fold
 
 

@@ -21,6 +21,16 @@ REGION_PX = 64
 
 
 @dataclass(frozen=True)
+class Sites:
+    """Which site each reference feature belongs to."""
+
+    names: tuple[str, ...]
+    """Names, sorted: numbers by value, text by its letters."""
+    of_feature: dict[int, int]
+    """Place in ``names`` by id of the feature."""
+
+
+@dataclass(frozen=True)
 class Labels:
     """Reference data on the grid."""
 
@@ -36,6 +46,8 @@ class Labels:
     background: NDArray[np.bool_] | None = None
     """(height, width), True where background samples may be drawn: unlabelled, inside the area, and farther than the
     buffer from every reference feature. None when no background is asked for."""
+    sites: Sites | None = None
+    """The sites of the features; None unless the reference has a site field."""
 
 
 @dataclass
@@ -83,6 +95,8 @@ class Painted:
     """An id above every one used."""
     far: NDArray[np.bool_] | None
     """(height, width), True farther than the background's buffer from every reference feature; None unless asked."""
+    sites: Sites | None = None
+    """The sites of the features; None unless asked."""
 
 
 def region_ids(grid: Grid, first: int) -> NDArray[np.int32]:

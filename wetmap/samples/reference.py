@@ -39,7 +39,7 @@ def read_reference(reference: Reference, classes: Sequence[ClassSpec], grid: Gri
         Labels, the class table and a report of what was left out.
 
     Raises:
-        UsageError: The file does not exist, or has no such layer or class field.
+        UsageError: The file does not exist, or has no such layer, class field or site field.
         RecipeError: Classes of the recipe contradict each other.
         ReferenceDataError: The file is unreadable, has no CRS, no feature in the area, or none of a class of the map.
 
@@ -53,6 +53,11 @@ def read_reference(reference: Reference, classes: Sequence[ClassSpec], grid: Gri
     if _is_vector(path):
         painted = read_vector(reference, classes, grid, aoi, inside, report=report)
     else:
+        if reference.site_field is not None:
+            raise UsageError(
+                f"The reference file {path} is a label raster, which has no field {reference.site_field!r}.",
+                do="Use splits.kind blocks, or give the sites as polygons with the class and the site as fields.",
+            )
         painted = read_label_raster(reference, classes, grid, inside, report)
     table = with_background(painted.classes, reference.background)
     _refuse_nothing(painted, reference)
@@ -64,7 +69,7 @@ def read_reference(reference: Reference, classes: Sequence[ClassSpec], grid: Gri
         report.rows["background_candidates"] = int(candidates.sum())
     if not any(row.upland for row in table):
         _warn_no_upland(table, report)
-    return Labels(painted.codes, painted.polygon, table, report.to_json(), candidates)
+    return Labels(painted.codes, painted.polygon, table, report.to_json(), candidates, painted.sites)
 
 
 def _is_vector(path: Path) -> bool:

@@ -1,32 +1,27 @@
-"""Divide samples into folds in space, so that held-out scores mean something.
-
-A model sees a window around each sample. Two windows of ``w`` pixels share pixels where the samples are closer than
-``w`` in rows **and** columns (Chebyshev distance), so samples of different roles are kept at least that far apart:
-windows of test samples share no pixel with windows of training samples.
-"""
+"""Divide samples into training, validation and test so that held-out scores mean something, and say how."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from wetmap.classes import MapClass
 from wetmap.errors import LeakWarning, SplitError
 from wetmap.recipe import Splits
+from wetmap.samples.deal import Dealer, places
 from wetmap.samples.draw import Samples
-from wetmap.samples.folds import assign_groups, assign_pixels, block_groups, block_side_px
+from wetmap.samples.roles import ROLES, roles_of, window_overlap
 
-#: What a sample is used for.
-ROLES = ("train", "validation", "test", "dropped")
-#: Divisions that are tried before a class missing from a role is given up on.
-ATTEMPTS = 12
+__all__ = ["LEAKS", "ROLES", "Split", "describe_split", "leak_note", "split_facts", "split_samples"]
+
+#: The word that marks every figure of a split that leaks.
+LEAKS = "LEAKS"
 
 
 @dataclass(frozen=True)
@@ -38,15 +33,15 @@ class Split:
     role: NDArray[np.str_]
     """(sample,), one of ``ROLES``."""
     kind: str
-    """``blocks``, ``polygons`` or ``random-pixels-leaky``."""
+    """``blocks``, ``polygons``, ``sites`` or ``paper``."""
     folds: int
-    """Number of folds."""
+    """Number of folds. Sites are one each; with two sites there are three, the last being blocks of the other site."""
     test_fold: int
     """The fold for testing."""
     validation_fold: int
-    """The fold for choosing the epoch: the one after the test fold."""
+    """The fold for choosing the epoch: the one after the test fold; with two sites the blocks of the other site."""
     block_px: int | None
-    """Side of the blocks, pixels; None for other kinds."""
+    """Side of the blocks, pixels; None where there are none."""
     buffer_px: int
     """Least Chebyshev distance between samples of different roles, pixels; 0 = none is kept."""
     leakage: float
@@ -55,23 +50,101 @@ class Split:
     """Samples per class name and role."""
     res_m: float
     """Pixel side, metres."""
+    sites: tuple[str, ...] = ()
+    """Names of the sites, by fold; empty for other kinds."""
+
+    @property
+    def buffer_m(self) -> float:
+        """Least distance between samples of different roles, metres."""
+        return self.buffer_px * self.res_m
+
+    @property
+    def leaks(self) -> bool:
+        """Whether scores on the test samples are too good: single pixels at random, or windows that overlap."""
+        return self.kind == "paper" or self.leakage > 0
+
+    @property
+    def test_site(self) -> str | None:
+        """The site held out for testing."""
+        return self.sites[self.test_fold] if self.sites else None
+
+    @property
+    def validation_site(self) -> str | None:
+        """Where the samples for choosing the epoch come from."""
+        if not self.sites:
+            return None
+        if self.validation_fold < len(self.sites):
+            return self.sites[self.validation_fold]
+        return f"blocks of {self.sites[1 - self.test_fold]}"
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Plain data for the manifest and the report."""
+        """Plain data for the manifest and the report. ``folds`` and its kin are None where the kind has no folds."""
+        has_folds = self.kind != "paper"
         return {
             "kind": self.kind,
-            "folds": self.folds,
-            "test_fold": self.test_fold,
-            "validation_fold": self.validation_fold,
+            "leaks": self.leaks,
+            "folds": self.folds if has_folds else None,
+            "test_fold": self.test_fold if has_folds else None,
+            "validation_fold": self.validation_fold if has_folds else None,
+            "sites": list(self.sites) or None,
+            "test_site": self.test_site,
+            "validation_site": self.validation_site,
             "block_px": self.block_px,
             "block_m": None if self.block_px is None else self.block_px * self.res_m,
             "buffer_px": self.buffer_px,
-            "buffer_m": self.buffer_px * self.res_m,
+            "buffer_m": self.buffer_m,
             "leakage": self.leakage,
             "dropped": int((self.role == "dropped").sum()),
             "counts": self.counts,
         }
+
+
+def leak_note(summary: Mapping[str, Any]) -> str:
+    """What must stand beside every figure of a split that leaks, beginning with ``LEAKS``; empty where nothing leaks.
+
+    Args:
+        summary: ``Split.summary``, also as read back from a manifest.
+    """
+    if not summary.get("leaks"):
+        return ""
+    return (
+        f"{LEAKS}: {summary['leakage']:.0%} of the test windows share pixels with training windows, so the scores say "
+        "how well the model remembers, not how well it maps."
+    )
+
+
+def split_facts(summary: Mapping[str, Any]) -> list[str]:
+    """How the samples were divided, what distance was kept, and the leakage that was measured: a line each.
+
+    Args:
+        summary: ``Split.summary``, also as read back from a manifest.
+    """
+    held = (
+        f"fold {summary['test_fold']} of {summary['folds']} held out, fold {summary['validation_fold']} for validation"
+    )
+    kind = {
+        "blocks": f"Blocks of {summary['block_m'] or 0:g} m: {held}",
+        "polygons": f"Whole polygons: {held}",
+        "sites": f"Sites: {summary['test_site']} held out, {summary['validation_site']} for validation",
+        "paper": "Single pixels dealt at random, as published: 30% test, 7% validation, 63% training",
+    }[summary["kind"]]
+    apart = f"{summary['buffer_m']:g} m" if summary["buffer_m"] else "none"
+    return [
+        kind,
+        f"Distance kept between samples of different use: {apart}",
+        f"Measured leakage: {summary['leakage']:.1%} of the test windows share a pixel with a training window",
+    ]
+
+
+def describe_split(summary: Mapping[str, Any]) -> str:
+    """How training and held-out samples were kept apart, in words; a split that leaks begins with its ``leak_note``.
+
+    Args:
+        summary: ``Split.summary``, also as read back from a manifest.
+    """
+    note = leak_note(summary)
+    return (f"{note} " if note else "") + ". ".join(split_facts(summary)) + "."
 
 
 def split_samples(
@@ -90,7 +163,7 @@ def split_samples(
     close to a test or validation sample: the largest role gives way.
 
     Args:
-        samples: Labelled pixels.
+        samples: Labelled pixels; with their sites for the kind ``sites``.
         spec: Kind, number of folds, block side, buffer, and the fold for testing.
         window_px: Side of the model's window, pixels.
         res_m: Pixel side, metres.
@@ -99,131 +172,46 @@ def split_samples(
         seed: Seed.
 
     Returns:
-        The split; ``leakage`` is measured, and is 0 for blocks and polygons.
+        The split; ``leakage`` is measured, and is 0 for blocks, polygons and sites.
 
     Raises:
-        SplitError: A class is not in every fold, or in no sample of a role.
+        SplitError: A class is not in every fold, or in no sample of a role; or there are not two sites.
 
     Warns:
-        LeakWarning: The kind is ``random-pixels-leaky``.
+        LeakWarning: The kind is ``paper``.
     """
     names = [row.name for row in classes]
-    at = np.stack([samples.row, samples.col], axis=1).astype(np.float64)
-    block_px, buffer_px = None, max(window_px, math.ceil((spec.buffer_m or 0.0) / res_m - 1e-9))
-    groups: NDArray[np.int32] | NDArray[np.int64] | None = None
-    if spec.kind == "random-pixels-leaky":
-        buffer_px = 0
-    elif spec.kind == "blocks":
-        block_px = block_side_px(samples, spec, window_px, res_m, grid_shape)
-        groups = block_groups(samples, block_px)
-    else:
-        groups = samples.polygon
-    fold = _best_folds(samples, groups, spec, at, buffer_px=buffer_px, classes=len(names), seed=seed)
-    _refuse_missing_fold(fold, samples, spec, names, block_m=None if block_px is None else block_px * res_m)
-    role = roles_of(fold, at, spec.folds, spec.test_fold, buffer_px)
-    _refuse_missing_role(role, samples, spec, names, buffer_m=buffer_px * res_m)
-    leakage = window_overlap(at[role == "test"], at[role == "train"], window_px)
-    if spec.kind == "random-pixels-leaky":
+    buffer_px = 0
+    if spec.kind != "paper":
+        buffer_px = max(window_px, math.ceil((spec.buffer_m or 0.0) / res_m - 1e-9))
+    dealt = Dealer(spec, len(names), buffer_px, seed, window_px, res_m, grid_shape).deal(samples)
+    if spec.kind in {"blocks", "polygons"}:
+        _refuse_missing_fold(dealt.fold, samples, spec, names, dealt.block_px and dealt.block_px * res_m)
+    at = places(samples)
+    role = roles_of(dealt.fold, at, dealt.test, dealt.validation, buffer_px)
+    split = Split(
+        fold=np.where(role == "dropped", -1, dealt.fold).astype(np.int16),
+        role=role,
+        kind=spec.kind,
+        folds=dealt.folds,
+        test_fold=dealt.test,
+        validation_fold=dealt.validation,
+        block_px=dealt.block_px,
+        buffer_px=buffer_px,
+        leakage=window_overlap(at[role == "test"], at[role == "train"], window_px),
+        counts=_counts(role, samples, names),
+        res_m=res_m,
+        sites=samples.site_names if spec.kind == "sites" else (),
+    )
+    _refuse_missing_role(split)
+    if split.leaks:
         warnings.warn(
-            f"splits.kind random-pixels-leaky: {leakage:.0%} of the test windows share pixels with training windows, "
-            "so the scores say how well the model remembers, not how well it maps. Use blocks or polygons.",
+            f"splits.kind {spec.kind} {leak_note(split.summary)} Use blocks, polygons or sites for scores that mean "
+            "something.",
             LeakWarning,
             stacklevel=2,
         )
-    return Split(
-        fold=np.where(role == "dropped", -1, fold).astype(np.int16),
-        role=role,
-        kind=spec.kind,
-        folds=spec.folds,
-        test_fold=spec.test_fold,
-        validation_fold=(spec.test_fold + 1) % spec.folds,
-        block_px=block_px,
-        buffer_px=buffer_px,
-        leakage=leakage,
-        counts=_counts(role, samples, names),
-        res_m=res_m,
-    )
-
-
-def roles_of(
-    fold: NDArray[np.int16], at: NDArray[np.float64], folds: int, test_fold: int, buffer_px: int
-) -> NDArray[np.str_]:
-    """Roles from folds, with the samples dropped that are closer than ``buffer_px`` to a sample of another role.
-
-    Args:
-        fold: (sample,), 0 to folds - 1.
-        at: (sample, 2), pixel row and column.
-        folds: Number of folds.
-        test_fold: The fold for testing; the next one is for validation.
-        buffer_px: Least Chebyshev distance, pixels; 0 drops nothing.
-
-    Returns:
-        (sample,), one of ``ROLES``.
-    """
-    test, validation = fold == test_fold, fold == (test_fold + 1) % folds
-    train = ~(test | validation)
-    if buffer_px:
-        validation = validation & ~_closer(at, at[test], buffer_px)
-        train = train & ~_closer(at, at[test | validation], buffer_px)
-    return np.select([test, validation, train], ["test", "validation", "train"], default="dropped")
-
-
-def window_overlap(test: NDArray[np.float64], train: NDArray[np.float64], window_px: int) -> float:
-    """Share of the windows around ``test`` that share a pixel with a window around ``train``, 0-1.
-
-    Args:
-        test: (sample, 2), pixel row and column.
-        train: (sample, 2), pixel row and column.
-        window_px: Side of the windows, pixels.
-    """
-    return float(_closer(test, train, window_px).mean()) if len(test) else 0.0
-
-
-def _closer(at: NDArray[np.float64], others: NDArray[np.float64], distance_px: int) -> NDArray[np.bool_]:
-    """Which points have one of ``others`` at a Chebyshev distance of less than ``distance_px`` (whole pixels)."""
-    if not len(others) or not len(at):
-        return np.zeros(len(at), dtype=np.bool_)
-    distance, _ = KDTree(others).query(at, p=np.inf, distance_upper_bound=float(distance_px))
-    return np.asarray(distance < distance_px - 0.5)
-
-
-def _best_folds(
-    samples: Samples,
-    groups: NDArray[np.int32] | NDArray[np.int64] | None,
-    spec: Splits,
-    at: NDArray[np.float64],
-    *,
-    buffer_px: int,
-    classes: int,
-    seed: int,
-) -> NDArray[np.int16]:
-    """Of a few divisions the one whose thinnest class in any role is least thin, whatever fold is tested.
-
-    The buffer decides: it can leave a class of few places with hardly a training sample although every fold has its
-    share. The fold that is tested plays no part, so that testing each fold in turn tests one and the same division.
-    """
-    if groups is None:
-        return assign_pixels(samples.label, spec.folds, classes, seed)
-    best, standing = None, (-math.inf, -math.inf)
-    for attempt in range(ATTEMPTS):
-        fold = assign_groups(groups, samples.label, spec.folds, classes, (seed, attempt))
-        roles = [roles_of(fold, at, spec.folds, tested, buffer_px) for tested in range(spec.folds)]
-        thin = [_thinnest(role, samples.label, classes) for role in roles]
-        found = (-sum(missing for missing, _ in thin), min((least for _, least in thin), default=0.0))
-        if found > standing:
-            best, standing = fold, found
-    if best is None:
-        raise SplitError("There are no samples to split.", do="Give reference data.")
-    return best
-
-
-def _thinnest(role: NDArray[np.str_], label: NDArray[np.uint8], classes: int) -> tuple[int, float]:
-    """Pairs of a role and a class without a sample; and the least share of a class's samples in any role, 0-1."""
-    total = np.bincount(label, minlength=classes)
-    shares = np.stack([np.bincount(label[role == wanted], minlength=classes) for wanted in ROLES[:3]]) / np.maximum(
-        total, 1
-    )
-    return int((shares == 0).sum()), float(shares.min(initial=1.0))
+    return split
 
 
 def _counts(role: NDArray[np.str_], samples: Samples, names: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -234,7 +222,7 @@ def _counts(role: NDArray[np.str_], samples: Samples, names: Sequence[str]) -> d
 
 
 def _refuse_missing_fold(
-    fold: NDArray[np.int16], samples: Samples, spec: Splits, names: Sequence[str], *, block_m: float | None
+    fold: NDArray[np.int16], samples: Samples, spec: Splits, names: Sequence[str], block_m: float | None
 ) -> None:
     for index, name in enumerate(names):
         counts = np.bincount(fold[samples.label == index], minlength=spec.folds)
@@ -248,21 +236,34 @@ def _refuse_missing_fold(
             )
 
 
-def _refuse_missing_role(
-    role: NDArray[np.str_], samples: Samples, spec: Splits, names: Sequence[str], *, buffer_m: float
-) -> None:
-    counts = _counts(role, samples, names)
-    for name, by_role in counts.items():
+def _refuse_missing_role(split: Split) -> None:
+    for name, by_role in split.counts.items():
         empty = [wanted for wanted in ("train", "validation", "test") if not by_role[wanted]]
         if empty:
             listed = ", ".join(f"{by_role[wanted]} {wanted}" for wanted in ROLES)
-            advice = "larger splits.block_m" if spec.kind == "blocks" else "splits.kind blocks"
+            held, advice = _held_out(split)
             raise SplitError(
-                f"Class {name} has no {empty[0]} sample with fold {spec.test_fold} held out and {buffer_m:g} m kept "
-                f"between folds: {listed}.",
-                do=f"Try {advice}, fewer splits.folds, a smaller splits.buffer_m, another splits.test_fold, more "
-                "reference in other places, or merge the class with another.",
+                f"Class {name} has no {empty[0]} sample{held}: {listed}.",
+                do=f"Try {advice}, or merge the class with another.",
             )
+
+
+def _held_out(split: Split) -> tuple[str, str]:
+    """What was held out how, and what else could be tried."""
+    apart = f" and {split.buffer_m:g} m kept between folds"
+    if split.kind == "paper":
+        return " with single pixels dealt at random", "more reference for it"
+    if split.kind == "sites":
+        return (
+            f" with site {split.test_site} held out, the epoch chosen on {split.validation_site}{apart}",
+            "more reference for it in that site, another splits.test_fold, splits.kind blocks",
+        )
+    larger = "larger splits.block_m" if split.kind == "blocks" else "splits.kind blocks"
+    return (
+        f" with fold {split.test_fold} held out{apart}",
+        f"{larger}, fewer splits.folds, a smaller splits.buffer_m, another splits.test_fold, more reference in other "
+        "places",
+    )
 
 
 def _listed(counts: NDArray[np.int64]) -> str:

@@ -25,6 +25,7 @@ from wetmap.geo.aoi import DENSIFY_DEG
 from wetmap.recipe import ClassSpec, Reference
 from wetmap.samples.class_table import codes_by_value, resolve_classes, value_key, value_text
 from wetmap.samples.labels import UNLABELLED, Painted, Report
+from wetmap.samples.sites import name_sites
 
 #: Longest piece of an edge before it is projected from another projected CRS, metres: the chord of a 1 km piece leaves
 #: the curve by millimetres.
@@ -52,6 +53,8 @@ class _Features:
     ids: NDArray[np.int32]
     values: list[Any]
     """Class values; None where empty."""
+    sites: list[Any] | None
+    """Values of the site field, None where empty; None without such a field."""
     near: NDArray[Any]
     """Every geometry near the area, for the background's distance."""
 
@@ -68,7 +71,7 @@ def read_vector(
     """Read polygons or points of any CRS onto the grid.
 
     Args:
-        reference: The file, layer and class field.
+        reference: The file, layer, class field and site field.
         classes: The classes of the recipe, or none.
         grid: The map's raster.
         aoi: The area.
@@ -76,7 +79,7 @@ def read_vector(
         report: Where counts and notes go.
 
     Raises:
-        UsageError: The layer or the class field is not named or does not exist.
+        UsageError: The layer or the class field is not named or does not exist, or the site field does not.
         ReferenceDataError: Unreadable, without CRS or geometry; no feature in the area; none of a class of the map.
     """
     layer = _layer(reference)
@@ -84,6 +87,10 @@ def read_vector(
     values = [value for value in features.values if value is not None]
     table = resolve_classes(classes, values)
     codes = _codes(features, codes_by_value(classes, table), report)
+    sites = None
+    if features.sites is not None:
+        sites = name_sites(features.ids, features.sites, report)
+        codes[[value is None for value in features.sites]] = 0
     if not (codes > 0).any():
         found = ", ".join(repr(text) for text in sorted({value_text(value) for value in values})[:LISTED]) or "nothing"
         raise ReferenceDataError(
@@ -104,7 +111,7 @@ def read_vector(
     far = None
     if reference.background is not None:
         far = far_from(features.near, reference.background.buffer_m, grid)
-    return Painted(painted, polygon, table, int(features.ids.max()) + 1, far)
+    return Painted(painted, polygon, table, int(features.ids.max()) + 1, far, sites)
 
 
 def paint(
@@ -186,6 +193,11 @@ def _layer(reference: Reference) -> _Layer:
             f"{what} the reference file {path} (layer {name}).",
             do=f"Give --class-field with one of its fields: {_listed(fields)}.",
         )
+    if reference.site_field is not None and reference.site_field not in fields:
+        raise UsageError(
+            f"No field {reference.site_field!r} in the reference file {path} (layer {name}).",
+            do=f"Name one of its fields as reference.site_field: {_listed(fields)}.",
+        )
     if info["geometry_type"] is None:
         raise ReferenceDataError(f"Layer {name} of {path} holds no geometry.", do="Give a layer of polygons or points.")
     if info["crs"] is None:
@@ -204,9 +216,10 @@ def _layer(reference: Reference) -> _Layer:
 
 def _features(reference: Reference, layer: _Layer, grid: Grid, aoi: Aoi, report: Report) -> _Features:
     bounds = _bounds_in_file(grid, layer.crs, 0.0 if reference.background is None else reference.background.buffer_m)
+    columns = [layer.field] if reference.site_field in {None, layer.field} else [layer.field, reference.site_field]
     try:
         frame = geopandas.read_file(
-            reference.path, layer=layer.name, columns=[layer.field], bbox=bounds, fid_as_index=True, engine="pyogrio"
+            reference.path, layer=layer.name, columns=columns, bbox=bounds, fid_as_index=True, engine="pyogrio"
         )
     except (DataSourceError, DataLayerError, FeatureError, ValueError) as error:
         raise _unreadable(reference, error) from error
@@ -219,13 +232,18 @@ def _features(reference: Reference, layer: _Layer, grid: Grid, aoi: Aoi, report:
     report.rows["features_outside"] = layer.features - int(touching.sum()) - report.rows["features_without_geometry"]
     if not touching.any():
         raise _nothing_in_area(reference, layer, grid, aoi, bounds)
-    values = [None if pd.isna(value) or not value_text(value) else value for value in frame[layer.field]]
     return _Features(
         geometry=projected[touching],
         ids=_ids(frame.index.to_numpy())[touching],
-        values=[value for value, keep in zip(values, touching, strict=True) if keep],
+        values=_filled(frame[layer.field][touching]),
+        sites=None if reference.site_field is None else _filled(frame[reference.site_field][touching]),
         near=projected[~shapely.is_missing(projected)],
     )
+
+
+def _filled(column: Any) -> list[Any]:
+    """Values of a field, None where empty."""
+    return [None if pd.isna(value) or not value_text(value) else value for value in column]
 
 
 def _codes(features: _Features, by_value: dict[str, int], report: Report) -> NDArray[np.int64]:
