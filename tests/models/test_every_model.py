@@ -1,4 +1,4 @@
-"""What every registered torch model has to keep, whatever it is."""
+"""What every registered classifier of windows has to keep, whatever it is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from wetmap.models import create, entry, model_names, resolve_options
 
 #: Larger sizes of a model that is tested here in a small one: the same code, minutes of arithmetic.
 LARGER = {"vvt-tiny", "vvt-small", "vvt-medium", "vvt-large", "supervit-small"}
-TORCH = [name for name in model_names() if entry(name).family == "torch" and name not in LARGER]
-WINDOW = [name for name in TORCH if entry(name).answers == "window"]
+#: Dense models have tests of their own, in test_every_dense.py.
+TORCH = [name for name in model_names() if entry(name).answers == "window" and name not in LARGER]
 
 #: bands, classes, options: windows that do and do not divide by the strides, one token and many.
 CASES: list[tuple[int, int, dict[str, Any]]] = [
@@ -40,7 +40,7 @@ def offers(name: str, options: dict[str, Any]) -> bool:
     return True
 
 
-WINDOW_CASES = [(name, *case) for name in WINDOW for case in CASES if offers(name, case[2])]
+WINDOW_CASES = [(name, *case) for name in TORCH for case in CASES if offers(name, case[2])]
 #: Every size of a model that has sizes, the defaults of one that has none.
 SIZES: list[tuple[str, dict[str, Any]]] = [
     (name, {"size": size} if "size" in entry(name).options else {})
@@ -82,7 +82,7 @@ def test_a_tile_is_its_windows_classified_one_by_one(name, bands, classes, optio
     torch.testing.assert_close(answers.sum(1), torch.ones(1, tile, tile))
 
 
-@pytest.mark.parametrize("name", WINDOW)
+@pytest.mark.parametrize("name", TORCH)
 @pytest.mark.parametrize("value", [1e3, torch.nan, torch.inf])
 def test_a_pixel_touches_the_windows_that_hold_it_and_no_other(name, value, enliven):
     model = make(name, 4, 3, enliven)

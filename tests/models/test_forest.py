@@ -255,5 +255,5 @@ def test_layers_that_do_not_fit_are_refused(model):
             )
     with pytest.raises(UsageError, match="4 bands"):
         model.tile_probabilities(torch.zeros(1, 3, 2, 2))
-    with pytest.raises(UsageError, match="layers"):
+    with pytest.raises(UsageError, match="observation mask"):
         model.tile_probabilities(torch.zeros(1, 4, 2, 2), torch.ones(1, 2, 2, 2, dtype=torch.bool))

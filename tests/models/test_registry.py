@@ -13,6 +13,7 @@ from wetmap.models.windows import TILE_PX
 
 def test_the_models_and_their_defaults():
     assert model_names() == (
+        "wetmapformer",
         "wetmapformer-window",
         "wetmapformer-published",
         "supervit-micro",
@@ -22,19 +23,44 @@ def test_the_models_and_their_defaults():
         "vvt-small",
         "vvt-medium",
         "vvt-large",
+        "vvt-micro-dense",
+        "vvt-tiny-dense",
+        "vvt-small-dense",
+        "vvt-medium-dense",
+        "vvt-large-dense",
+        "supervit-micro-dense",
+        "supervit-small-dense",
+        "unet",
+        "hybridsn",
+        "resnet",
+        "vit",
+        "swin",
+        "coatnet",
         "forest",
+        "boosting",
     )
     assert option_defaults("wetmapformer-window") == {"size": "small", "window": 8, "stem_stride": 4}
-    assert option_defaults("vvt-micro") == {"window": 32, "clamp": True, "drop_path": 0.0}
+    assert option_defaults("vvt-micro") == {
+        "window": 32,
+        "clamp": True,
+        "drop_path": 0.0,
+        "extractor": "none",
+    }
     assert {name: entry(name).family for name in model_names()} == {
-        name: "forest" if name == "forest" else "torch" for name in model_names()
+        name: "pixel" if name in ("forest", "boosting") else "torch" for name in model_names()
     }
     assert resolve_options("forest", {"trees": 5}) == {"trees": 5, "class_weight": "balanced"}
+    assert option_defaults("boosting") == {
+        "trees": 100,
+        "learning_rate": 0.1,
+        "leaves": 31,
+        "class_weight": "balanced",
+    }
 
 
-def test_every_torch_model_is_made_from_its_own_defaults():
+def test_every_classifier_of_windows_is_made_from_its_own_defaults():
     for name in model_names():
-        if entry(name).family == "torch":
+        if entry(name).answers == "window":
             defaults = option_defaults(name)
             with torch.device("meta"):  # a large model is described, not filled
                 model = create(name, 2, 3, **defaults)
@@ -46,7 +72,7 @@ def test_every_torch_model_is_made_from_its_own_defaults():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("wetmapformer-windows", {}, "Choose one of wetmapformer-window, .*, forest"),
+        ("wetmapformer-windows", {}, "Choose one of wetmapformer, .*, forest"),
         ("wetmapformer-window", {"windows": 8}, "Its options are size, stem_stride, window"),
         ("wetmapformer-window", {"window": 9}, "Choose one of 8, 10"),
         ("wetmapformer-window", {"window": 6}, "Choose one of 8, 10"),
@@ -56,7 +82,8 @@ def test_every_torch_model_is_made_from_its_own_defaults():
         ("wetmapformer-window", {"window": 8.0}, "of type float"),
         ("wetmapformer-window", {"size": "tiny"}, "small, medium, large"),
         ("wetmapformer-window", {"stem_stride": 3}, "1, 2, 4"),
-        ("forest", {}, "fit_forest"),
+        ("forest", {}, "fit_pixel_model"),
+        ("boosting", {}, "fit_pixel_model"),
         ("forest", {"trees": 0}, "above 0"),
     ],
 )

@@ -298,7 +298,7 @@ def in_place_by_hand(model: Any, maps: Tensor, point: OperatingPoint) -> Tensor:
 @pytest.mark.parametrize("size", [0, 2])
 def test_a_dropped_token_is_put_back_in_its_place_as_it_was_when_it_was_dropped(size, keep, enliven):
     torch.manual_seed(1)
-    model = lively(SuperVitDense(3, 4, shape=micro_shape(16), side=16), enliven)
+    model = lively(SuperVitDense(3, 4, shape=micro_shape(16), window=16), enliven)
     maps = noise(2, 3, 16, 16)
     with torch.no_grad():
         found = model.trunk(maps, OperatingPoint(size, keep), put_back=True)
@@ -309,7 +309,7 @@ def test_a_dropped_token_is_put_back_in_its_place_as_it_was_when_it_was_dropped(
 
 def test_keeping_all_is_not_pruning(enliven):
     torch.manual_seed(1)
-    model = lively(SuperVitDense(3, 4, shape=micro_shape(16), side=16), enliven)
+    model = lively(SuperVitDense(3, 4, shape=micro_shape(16), window=16), enliven)
     features = noise(2, 3, 16, 16)
     with torch.no_grad():
         whole = model(features, None, OperatingPoint(0, 1.0))
@@ -327,7 +327,7 @@ def test_keeping_all_is_not_pruning(enliven):
 def test_every_pixel_is_answered_from_its_own_place(size, keep, patching, enliven):
     torch.manual_seed(2)
     side, pixels = 24, [(0, 0), (3, 17), (12, 5), (23, 22)]
-    model = lively(SuperVitDense(2, 3, shape=micro_shape(side, patching), side=side), enliven)
+    model = lively(SuperVitDense(2, 3, shape=micro_shape(side, patching), window=side), enliven)
     with torch.no_grad():
         model.pixel.weight.zero_()
         for block in model.trunk.blocks:  # tokens no longer tell each other anything
@@ -347,7 +347,7 @@ def test_every_pixel_is_answered_from_its_own_place(size, keep, patching, enlive
 
 def test_the_pixel_itself_is_heard_beside_its_token(enliven):
     torch.manual_seed(2)
-    model = lively(SuperVitDense(2, 3, shape=micro_shape(16), side=16), enliven)
+    model = lively(SuperVitDense(2, 3, shape=micro_shape(16), window=16), enliven)
     with torch.no_grad():
         model.trunk.norm.weight.zero_()  # tokens say nothing
     features = noise(1, 2, 16, 16)
@@ -384,18 +384,17 @@ def test_real_patch_sizes_are_cut_from_the_window_as_it_is(enliven):
 @pytest.mark.parametrize("kind", [SuperVit, SuperVitDense])
 def test_over_all_points_every_parameter_gets_a_gradient(kind, patching):
     torch.manual_seed(0)
-    side = {"window": 16} if kind is SuperVit else {"side": 16}
-    model = kind(3, 4, shape=micro_shape(16, patching), **side)
+    model = kind(3, 4, shape=micro_shape(16, patching), window=16)
     for point in model.operating_points:
         model(noise(2, 3, 16, 16).float(), None, point).square().sum().backward()
     assert len(model.operating_points) == 9
     assert all(p.grad is not None and bool((p.grad != 0).any()) for p in model.parameters())
-    assert model.inert_parameters == frozenset() if kind is SuperVit else True
+    assert model.inert_parameters == frozenset()
 
 
 @pytest.mark.parametrize("kind", [SuperVit, SuperVitDense])
 def test_a_point_is_chosen_at_call_time_and_by_default(kind, enliven):
-    model = kind(2, 3, shape=micro_shape(16), **({"window": 16} if kind is SuperVit else {"side": 16}))
+    model = kind(2, 3, shape=micro_shape(16), window=16)
     lively(model, enliven)
     assert model.operating_point() == OperatingPoint(2, 1.0)
     assert model.operating_point(tokens=6, keep=0.7) == OperatingPoint(1, 0.7)
@@ -433,7 +432,7 @@ def test_a_tile_is_mapped_at_the_default_point(enliven):
 
 
 def test_what_was_not_observed_is_the_mean_in_the_dense_form_too(enliven):
-    model = SuperVitDense(2, 3, shape=micro_shape(16), side=16, layers=2, band_layer=[0, 1])
+    model = SuperVitDense(2, 3, shape=micro_shape(16), window=16, layers=2, band_layer=[0, 1])
     model = lively(model, enliven)
     model.set_normalisation(torch.tensor([1.0, 2.0]), torch.tensor([4.0, 0.25]))
     features = noise(1, 2, 16, 16)
@@ -452,7 +451,7 @@ def test_what_was_not_observed_is_the_mean_in_the_dense_form_too(enliven):
 @pytest.mark.parametrize("point", [None, OperatingPoint(0, 0.5)])
 def test_wrong_shapes_are_refused_with_advice(point):
     window = create("supervit-micro", 2, 3)
-    dense = SuperVitDense(2, 3, shape=micro_shape(16), side=16)
+    dense = SuperVitDense(2, 3, shape=micro_shape(16), window=16)
     for model in (window, dense):
         with pytest.raises(UsageError, match="2 bands"):
             model(torch.zeros(1, 3, 16, 16), None, point)
@@ -519,7 +518,7 @@ def test_the_divergence_is_a_mean_over_samples_and_pixels():
 
 def test_the_dense_form_is_trained_on_partly_labelled_tiles_and_learns():
     torch.manual_seed(0)
-    model = SuperVitDense(2, 2, shape=micro_shape(16), side=16)
+    model = SuperVitDense(2, 2, shape=micro_shape(16), window=16)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     features = noise(4, 2, 16, 16).float()
     target = (features[:, 0] > 0).long()
@@ -541,7 +540,7 @@ def test_the_dense_form_is_trained_on_partly_labelled_tiles_and_learns():
 def test_a_step_is_the_same_to_the_bit_under_strict_determinism():
     def gradients() -> list[Tensor | None]:
         torch.manual_seed(0)
-        model = SuperVitDense(2, 2, shape=micro_shape(16), side=16)
+        model = SuperVitDense(2, 2, shape=micro_shape(16), window=16)
         batch = (noise(2, 2, 16, 16).float(), torch.ones(2, 1, 16, 16, dtype=torch.bool), torch.zeros(2, 16, 16).long())
         super_step(model, batch, F.cross_entropy, Choices(0.5, 1, 0.7))
         return [p.grad for p in model.parameters()]

@@ -106,7 +106,7 @@ def test_it_learns_which_pixels_are_bright():
     features = noise(4, 3, 32, 32)
     target = (features[:, 1] > 0).long()
     losses = []
-    for _ in range(30):
+    for _ in range(50):
         optimiser.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(features), target)
         loss.backward()

@@ -17,6 +17,7 @@ import numpy as np
 import skops.io
 
 from wetmap.errors import BundleError
+from wetmap.models.pixels import trees_are_closed
 
 ADVICE = "Train the model again, or take an undamaged copy of the bundle."
 
@@ -109,16 +110,15 @@ def check_tree(tree: Any, bands: int, classes: int) -> None:
     Raises:
         BundleError: An index is out of range, or a child does not come after its parent.
     """
-    left, right, feature = (np.asarray(part) for part in (tree.children_left, tree.children_right, tree.feature))
-    own = np.arange(tree.node_count)
-    leaf = left == -1
-    inner = ~leaf
     fits = (
         tree.node_count > 0
         and tree.value.shape == (tree.node_count, 1, classes)
-        and bool((right[leaf] == -1).all())
-        and bool(((left > own) & (left < tree.node_count) & (right > own) & (right < tree.node_count))[inner].all())
-        and bool(((feature >= 0) & (feature < bands))[inner].all())
+        and trees_are_closed(
+            *(np.asarray(part) for part in (tree.children_left, tree.children_right, tree.feature)),
+            own=np.arange(tree.node_count),
+            end=np.full(tree.node_count, tree.node_count),
+            bands=bands,
+        )
     )
     if not fits:
         raise BundleError("A tree of the forest points outside itself.", do=ADVICE)

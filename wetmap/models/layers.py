@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -98,11 +100,11 @@ class LocalWindowAttention(nn.Module):
             padded[:, :height, :width] = key_value
             key_value = padded
         neighbours, offsets = _neighbourhoods(height, width, self.kernel)
-        near = key_value.reshape(count, full[0] * full[1], -1)[:, neighbours.to(tokens.device)]
+        near = key_value.reshape(count, full[0] * full[1], -1)[:, _index(neighbours, tokens)]
         near = near.unflatten(-1, (2, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)  # (2, N, heads, h * w, k * k, d)
         query = query.reshape(count, height * width, self.heads, 1, -1).transpose(1, 2)  # (N, heads, h * w, 1, d)
         scores = (query * near[0]).sum(-1) / math.sqrt(channels // self.heads)
-        scores = scores + self.positions[:, offsets.to(tokens.device)]
+        scores = scores + self.positions[:, _index(offsets, tokens)]
         return scores.softmax(-1), near[1]
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -113,12 +115,18 @@ class LocalWindowAttention(nn.Module):
         return joined
 
 
+def _index(table: npt.NDArray[np.int64], like: Tensor) -> Tensor:
+    return torch.from_numpy(table).to(like.device)
+
+
 @lru_cache(maxsize=64)
-def _neighbourhoods(height: int, width: int, kernel: int) -> tuple[Tensor, Tensor]:
+def _neighbourhoods(height: int, width: int, kernel: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Which tokens each token attends to, and the place of each pair in the positional table.
 
+    Kept as arrays and not as tensors: a tensor made while a model is being traced would be a tracer's own.
+
     Returns:
-        Two (height * width, kernel ** 2) int64 tensors: row-major indices into the map of
+        Two (height * width, kernel ** 2) int64 arrays: row-major indices into the map of
         max(height, kernel) x max(width, kernel) tokens, and indices into the (2 * kernel - 1) ** 2 offsets.
     """
     rows, row_offsets = _neighbours(height, kernel)
@@ -129,11 +137,11 @@ def _neighbourhoods(height: int, width: int, kernel: int) -> tuple[Tensor, Tenso
     return places.reshape(height * width, -1), offsets.reshape(height * width, -1)
 
 
-def _neighbours(size: int, kernel: int) -> tuple[Tensor, Tensor]:
+def _neighbours(size: int, kernel: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Along one axis: (size, kernel) indices of the neighbours and their offsets, from 0 to 2 * kernel - 2."""
-    own = torch.arange(size)[:, None]
-    first = (own - kernel // 2).clamp(0, max(size, kernel) - kernel)
-    near = first + torch.arange(kernel)
+    own = np.arange(size)[:, None]
+    first = (own - kernel // 2).clip(0, max(size, kernel) - kernel)
+    near = first + np.arange(kernel)
     return near, near - own + kernel - 1
 
 

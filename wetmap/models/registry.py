@@ -1,149 +1,34 @@
 """Which models there are, what can be chosen about each, and how one is made.
 
-Adding a model is one file and one line in ``_ENTRIES``. Builders are named, not imported, so that listing the models
-imports neither torch nor scikit-learn.
+The models themselves are listed in ``wetmap.models.entries``.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from wetmap.errors import RecipeError
+from wetmap.models.entries import ENTRIES, ModelEntry, Option, OptionValue
 
 if TYPE_CHECKING:
     from torch import nn
 
-OptionValue = int | float | str | bool
-
-
-@dataclass(frozen=True)
-class Option:
-    """One thing that can be chosen about a model."""
-
-    default: OptionValue
-    """Value when nothing is said; its type is the option's type."""
-    description: str
-    """What it is, with its unit."""
-    allowed: tuple[OptionValue, ...] = ()
-    """The values to choose from; empty: any positive value of the type."""
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """What is known about a model before it is made."""
-
-    name: str
-    """Its name in recipes and bundles."""
-    family: Literal["torch", "forest"]
-    """``torch``: a module, trained by gradient. ``forest``: fitted by ``wetmap.models.forest.fit_forest``."""
-    answers: Literal["window", "dense", "pixel"]
-    """What it was trained to answer for: the centre of a window, every pixel of a tile, a pixel on its own."""
-    builder: str
-    """``module:function`` that makes it."""
-    summary: str
-    """One line for ``wetmap doctor``."""
-    options: Mapping[str, Option]
-    """What can be chosen, by name."""
-    every_parameter_trains: bool = True
-    """False where the architecture has parameters that no loss can move; the model names them itself."""
-    exportable: bool = True
-    """Whether it can be written as ONNX."""
-    needs_all_layers: bool = False
-    """True where a season or a pass may not be missing."""
-
-
-_WINDOW_OPTIONS = {
-    "size": Option("small", "Depth and attention heads, as in the published notebook.", ("small", "medium", "large")),
-    "window": Option(8, "Side of the window that is classified, pixels, even.", tuple(range(8, 33, 2))),
-    "stem_stride": Option(4, "Pixels per side that become one token.", (1, 2, 4)),
-}
-
-_VVT_OPTIONS = {
-    "window": Option(32, "Side of the window that is classified, pixels, even.", tuple(range(16, 65, 2))),
-    "clamp": Option(True, "Force magnitudes in the attention into 1e-4 to 1e4, as released."),
-    "drop_path": Option(0.0, "Share of the last block's answers left out in training.", (0.0, 0.1, 0.2, 0.3)),
-}
-
-_PATCHING = Option("resize", "One kernel on a resized window, or a kernel for each patch size.", ("resize", "multi"))
-
-_ENTRIES = (
-    ModelEntry(
-        name="wetmapformer-window",
-        family="torch",
-        answers="window",
-        builder="wetmap.models.wetmapformer:build_window",
-        summary="WetMapFormer's window classifier as evidently meant: attention kernel 3, MLP ratio 4.",
-        options=_WINDOW_OPTIONS,
-    ),
-    ModelEntry(
-        name="wetmapformer-published",
-        family="torch",
-        answers="window",
-        builder="wetmap.models.wetmapformer:build_published",
-        summary="WetMapFormer as released, whose attention does nothing; for comparison.",
-        options=_WINDOW_OPTIONS,
-        every_parameter_trains=False,
-    ),
-    ModelEntry(
-        name="supervit-micro",
-        family="torch",
-        answers="window",
-        builder="wetmap.models.supervit:build_micro",
-        summary="SuperViT of a laptop's size: 4, 6 or 8 tokens a side and any keeping rate in one set of weights.",
-        options={
-            "window": Option(16, "Side of the window that is classified, pixels.", (8, 16, 24, 32)),
-            "patching": _PATCHING,
-        },
-    ),
-    ModelEntry(
-        name="supervit-small",
-        family="torch",
-        answers="window",
-        builder="wetmap.models.supervit:build_small",
-        summary="SuperViT as released, DeiT-S: 8, 10, 12 or 14 tokens a side; large and slow for small windows.",
-        options={
-            "window": Option(16, "Side of the window that is classified, pixels, even.", tuple(range(8, 33, 2))),
-            "patching": _PATCHING,
-        },
-    ),
-    *(
-        ModelEntry(
-            name=f"vvt-{size}",
-            family="torch",
-            answers="window",
-            builder=f"wetmap.models.vvt:build_{size}",
-            summary=f"Vicinity Vision Transformer, {note}.",
-            options=_VVT_OPTIONS,
-        )
-        for size, note in (
-            ("micro", "of a laptop's size, 0.3 million parameters"),
-            ("tiny", "12 million parameters"),
-            ("small", "25 million parameters"),
-            ("medium", "47 million parameters"),
-            ("large", "61 million parameters"),
-        )
-    ),
-    ModelEntry(
-        name="forest",
-        family="forest",
-        answers="pixel",
-        builder="wetmap.models.forest:fit_forest",
-        summary="Random forest on single pixels, the baseline.",
-        options={
-            "trees": Option(200, "Number of trees."),
-            "class_weight": Option("balanced", "Weight classes by inverse frequency, or not.", ("balanced", "none")),
-        },
-        exportable=False,
-    ),
-)
+__all__ = [
+    "ModelEntry",
+    "Option",
+    "OptionValue",
+    "create",
+    "entry",
+    "model_names",
+    "option_defaults",
+    "resolve_options",
+]
 
 
 def model_names() -> tuple[str, ...]:
     """The registered names, in the order of the registry."""
-    return tuple(known.name for known in _ENTRIES)
+    return tuple(known.name for known in ENTRIES)
 
 
 def entry(name: str) -> ModelEntry:
@@ -152,7 +37,7 @@ def entry(name: str) -> ModelEntry:
     Raises:
         RecipeError: There is no such model.
     """
-    for known in _ENTRIES:
+    for known in ENTRIES:
         if known.name == name:
             return known
     raise RecipeError(f"There is no model called {name!r}.", do=f"Choose one of {', '.join(model_names())}.")
@@ -211,12 +96,10 @@ def create(
     chosen = resolve_options(name, options)
     if known.family != "torch":
         raise RecipeError(
-            f"Model {name} is not trained by gradient.", do="Fit it with wetmap.models.forest.fit_forest."
+            f"Model {name} is not trained by gradient.", do="Fit it with wetmap.models.pixels.fit_pixel_model."
         )
     _check_counts(bands, classes, layers, band_layer)
-    module, function = known.builder.split(":")
-    build = getattr(importlib.import_module(module), function)
-    model: nn.Module = build(bands, classes, layers=layers, band_layer=band_layer, **chosen)
+    model: nn.Module = known.load()(bands, classes, layers=layers, band_layer=band_layer, **chosen)
     return model
 
 

@@ -29,7 +29,7 @@ class TileNetwork(nn.Module):
         band_layer: The layer of each band; None: layer 0.
     """
 
-    def __init__(  # noqa: PLR0913 - what every dense network is made of
+    def __init__(
         self,
         bands: int,
         classes: int,

@@ -91,7 +91,11 @@ class WindowClassifier(nn.Module):
                 f"Windows of {features.shape[2]} x {features.shape[3]} pixels for a model of window {self.window}.",
                 do="Cut windows of the model's own size.",
             )
-        return self.spatial(self.spectral(self.normalisation(features, observed)))
+        return self.window_logits(self.normalisation(features, observed))
+
+    def window_logits(self, normalised: Tensor) -> Tensor:
+        """Logits (N, K) of normalised windows (N, C, window, window)."""
+        return self.spatial(self.spectral(normalised))
 
     @torch.no_grad()
     def tile_probabilities(self, features: Tensor, observed: Tensor | None = None) -> Tensor:

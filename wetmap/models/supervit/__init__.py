@@ -20,7 +20,9 @@ __all__ = [
     "SuperVit",
     "SuperVitDense",
     "build_micro",
+    "build_micro_dense",
     "build_small",
+    "build_small_dense",
     "load_reference",
     "micro_shape",
     "small_shape",
@@ -48,12 +50,15 @@ def build_micro(
     *,
     window: int,
     patching: str,
+    extractor: str,
     layers: int = 1,
     band_layer: Sequence[int] | None = None,
 ) -> SuperVit:
     """The laptop's size as a classifier of windows (16 bands, 7 classes, window 16: 412,295 parameters)."""
     shape = micro_shape(window, patching)
-    return SuperVit(bands, classes, shape=shape, window=window, layers=layers, band_layer=band_layer)
+    return SuperVit(
+        bands, classes, shape=shape, window=window, extractor=extractor, layers=layers, band_layer=band_layer
+    )
 
 
 def build_small(
@@ -62,9 +67,46 @@ def build_small(
     *,
     window: int,
     patching: str,
+    extractor: str,
     layers: int = 1,
     band_layer: Sequence[int] | None = None,
 ) -> SuperVit:
     """The released size as a classifier of windows (16 bands, 7 classes: 23,065,735 parameters)."""
     shape = small_shape(patching)
-    return SuperVit(bands, classes, shape=shape, window=window, layers=layers, band_layer=band_layer)
+    return SuperVit(
+        bands, classes, shape=shape, window=window, extractor=extractor, layers=layers, band_layer=band_layer
+    )
+
+
+def build_micro_dense(
+    bands: int,
+    classes: int,
+    *,
+    window: int,
+    patching: str,
+    extractor: str,
+    layers: int = 1,
+    band_layer: Sequence[int] | None = None,
+) -> SuperVitDense:
+    """The laptop's size as a network of tiles."""
+    shape = micro_shape(window, patching)
+    return SuperVitDense(
+        bands, classes, shape=shape, window=window, extractor=extractor, layers=layers, band_layer=band_layer
+    )
+
+
+def build_small_dense(
+    bands: int,
+    classes: int,
+    *,
+    window: int,
+    patching: str,
+    extractor: str,
+    layers: int = 1,
+    band_layer: Sequence[int] | None = None,
+) -> SuperVitDense:
+    """The released size as a network of tiles."""
+    shape = small_shape(patching)
+    return SuperVitDense(
+        bands, classes, shape=shape, window=window, extractor=extractor, layers=layers, band_layer=band_layer
+    )

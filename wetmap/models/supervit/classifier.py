@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wetmap.errors import UsageError
 from wetmap.models.checks import check_maps
+from wetmap.models.front import make_front
 from wetmap.models.supervit.network import OperatingPoint, Shape, Trunk, initialise
 from wetmap.models.windows import WindowClassifier
 
@@ -20,6 +21,7 @@ class SuperVit(WindowClassifier):
         classes: Number of classes.
         shape: Sizes, width, depth.
         window: Side of the window, pixels, even.
+        extractor: What the trunk gets: ``none``, the bands; ``spectral``, the 32 maps of WetMapFormer's extractor.
         layers: Number of observation layers.
         band_layer: The layer of each band; None: layer 0.
     """
@@ -31,14 +33,17 @@ class SuperVit(WindowClassifier):
         *,
         shape: Shape,
         window: int = 16,
+        extractor: str = "none",
         layers: int = 1,
         band_layer: Sequence[int] | None = None,
     ) -> None:
         super().__init__(bands, classes, window=window, layers=layers, band_layer=band_layer)
         self.shape = shape
-        self.trunk = Trunk(bands, shape, window)
+        self.front = make_front(extractor, bands)
+        self.trunk = Trunk(self.front.channels, shape, window)
         self.head = nn.Linear(shape.width, classes)
         initialise(self)
+        self.front.initialise()
         self.default_point = shape.largest()
         """What is run where nothing is said, and by ``tile_probabilities``; set it to map at another point."""
 
@@ -63,12 +68,12 @@ class SuperVit(WindowClassifier):
         return self.shape.point(self.default_point, size_index=size_index, tokens=tokens, keep=keep)
 
     def spectral(self, normalised: Tensor) -> Tensor:
-        """Nothing is computed per pixel: (N, C, h, w) as it is."""
-        return normalised
+        """What the front computes per pixel; without an extractor (N, C, h, w) as it is."""
+        return self.front.spectral(normalised)
 
     def spatial(self, spectra: Tensor, point: OperatingPoint | None = None) -> Tensor:
-        """Normalised windows (N, C, window, window) to logits (N, K), by default at the default point."""
-        tokens = self.trunk(spectra, self.default_point if point is None else point)
+        """What ``spectral`` gave of windows to logits (N, K), by default at the default point."""
+        tokens = self.trunk(self.front.spatial(spectra), self.default_point if point is None else point)
         logits: Tensor = self.head(tokens[:, 0])
         return logits
 

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wetmap.errors import UsageError
-from wetmap.models.normalise import Normalisation
+from wetmap.models.checks import check_maps
+from wetmap.models.contract import Geometry
+from wetmap.models.front import make_front
 from wetmap.models.supervit.network import OperatingPoint, Shape, Trunk, initialise, resized
+from wetmap.models.tiles import TileNetwork
 
 
-class SuperVitDense(nn.Module):
+class SuperVitDense(TileNetwork):
     """SuperViT with a head for every pixel.
 
     The tokens, those dropped on the way among them, are laid out as a map of t x t, brought to the pixels bilinearly
     and added to what a 1 x 1 kernel makes of the pixel itself; the head is a 1 x 1 kernel on the GELU of that sum.
+    Every token sees the whole tile and has its own place in a table, so that maps are made on tiles of the side it was
+    trained at, of which the inner half of each side is kept.
 
     Args:
         bands: Number of bands, any.
         classes: Number of classes.
         shape: Sizes, width, depth.
-        side: Side of the tiles, pixels.
+        window: Side of the tiles, in training and in mapping, pixels, a multiple of 8.
+        extractor: What the trunk gets: ``none``, the bands; ``spectral``, the 32 maps of WetMapFormer's extractor.
         layers: Number of observation layers.
         band_layer: The layer of each band; None: layer 0.
     """
@@ -34,20 +39,22 @@ class SuperVitDense(nn.Module):
         classes: int,
         *,
         shape: Shape,
-        side: int = 32,
+        window: int = 32,
+        extractor: str = "none",
         layers: int = 1,
         band_layer: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        self.bands, self.classes, self.side, self.layers = bands, classes, side, layers
+        geometry = Geometry(tile=window // 2, margin=window // 4, stride=window // 8)
+        super().__init__(bands, classes, window=window, geometry=geometry, layers=layers, band_layer=band_layer)
         self.shape = shape
-        self.normalisation = Normalisation(bands, band_layer)
-        self.trunk = Trunk(bands, shape, side)
+        self.front = make_front(extractor, bands)
+        self.trunk = Trunk(self.front.channels, shape, window)
         self.pixel = nn.Conv2d(bands, shape.width, 1)
         self.head = nn.Conv2d(shape.width, classes, 1)
         initialise(self)
+        self.front.initialise()
         self.default_point = shape.largest()
-        """What is run where nothing is said."""
+        """What is run where nothing is said, and by ``tile_probabilities``; set it to map at another point."""
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
@@ -64,55 +71,42 @@ class SuperVitDense(nn.Module):
         """
         return self.shape.point(self.default_point, size_index=size_index, tokens=tokens, keep=keep)
 
-    def set_normalisation(self, mean: Tensor, variance: Tensor) -> None:
-        """Take the per-band mean (C,) and variance (C,) of the training samples, in physical units.
-
-        Raises:
-            TrainingError: Wrong length, a value that is not finite, or a negative variance.
-        """
-        self.normalisation.set(mean, variance)
-
     def forward(self, features: Tensor, observed: Tensor | None = None, point: OperatingPoint | None = None) -> Tensor:
         """Classify every pixel of tiles.
 
         Args:
-            features: (N, C, side, side) in physical units, NaN where not observed.
-            observed: (N, L, side, side) bool, or None.
+            features: (N, C, window, window) in physical units, NaN where not observed.
+            observed: (N, L, window, window) bool, or None.
             point: Which network to run; None: the default point.
 
         Returns:
-            (N, K, side, side) logits.
+            (N, K, window, window) logits.
 
         Raises:
             UsageError: The shapes do not fit the model.
         """
-        self._check(features, observed)
-        maps = self.normalisation(features, observed)
+        check_maps(features, observed, bands=self.bands, layers=self.layers)
+        if tuple(features.shape[2:]) != (self.window, self.window):
+            raise UsageError(
+                f"Tiles of {features.shape[2]} x {features.shape[3]} pixels for a model of tiles of {self.window} x "
+                f"{self.window}.",
+                do="Cut tiles of the model's own size.",
+            )
+        return self.classify(self.normalisation(features, observed), point)
+
+    def classify(self, normalised: Tensor, point: OperatingPoint | None = None) -> Tensor:
+        """Logits of every pixel, by default at the default point: (N, C, window, window) to (N, K, window, window)."""
         chosen = self.default_point if point is None else point
-        tokens = self.trunk(maps, chosen, put_back=True)[:, 1:]
-        pixels = self._to_pixels(tokens, chosen.size) + self.pixel(maps)
+        tokens = self.trunk(self.front(normalised), chosen, put_back=True)[:, 1:]
+        pixels = self._to_pixels(tokens, chosen.size) + self.pixel(normalised)
         logits: Tensor = self.head(F.gelu(pixels))
         return logits
 
     def _to_pixels(self, tokens: Tensor, size: int) -> Tensor:
-        """Tokens (N, t * t, C) row by row to (N, C, side, side), a token's value at the centre of its patch.
+        """Tokens (N, t * t, C) row by row to (N, C, window, window), a token's value at the centre of its patch.
 
         First to the pixels of the image that was cut into patches, then back from there the way it was resized.
         """
         count, image = self.shape.tokens[size], self.trunk.image_side(size)
-        maps = tokens.transpose(1, 2).reshape(len(tokens), -1, count, count)
-        return resized(F.interpolate(maps, size=(image, image), mode="bilinear", align_corners=False), self.side)
-
-    def _check(self, features: Tensor, observed: Tensor | None) -> None:
-        if tuple(features.shape[1:]) != (self.bands, self.side, self.side):
-            raise UsageError(
-                f"Features of shape {tuple(features.shape)} for a model of {self.bands} bands and tiles of "
-                f"{self.side} x {self.side} pixels.",
-                do="Give (batch, bands, rows, columns).",
-            )
-        wanted = (len(features), self.layers, self.side, self.side)
-        if observed is not None and (tuple(observed.shape) != wanted or observed.dtype != torch.bool):
-            raise UsageError(
-                f"The observation mask is {observed.dtype} of shape {tuple(observed.shape)}, not bool of {wanted}.",
-                do="Give one layer per season, sensor and orbit state, in the order of the cube.",
-            )
+        maps = tokens.transpose(1, 2).reshape(tokens.shape[0], -1, count, count)
+        return resized(F.interpolate(maps, size=(image, image), mode="bilinear", align_corners=False), self.window)

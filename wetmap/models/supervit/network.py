@@ -224,7 +224,7 @@ class Trunk(nn.Module):
         maps = resized(maps, self.image_side(size))
         embedding = self.embeddings[0 if self.shape.patching == "resize" else size]
         patches = embedding(maps).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(maps), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.class_token.expand(maps.shape[0], -1, -1), patches], dim=1)
         placed: Tensor = tokens + self.positions[size]
         return placed
 
@@ -241,7 +241,7 @@ class Trunk(nn.Module):
             row; without, they are those that are left, in no order that means anything.
         """
         tokens = self.embed(maps, point.size)
-        whole, place = tokens, torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1)
+        whole, place = tokens, torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[0], -1)
         pruned = self.shape.pruning_blocks
         for number, block in enumerate(self.blocks):
             tokens, attended, kept = block(tokens, point.keep if number in pruned else 1.0)

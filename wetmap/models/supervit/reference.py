@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from wetmap.errors import BundleError
+from wetmap.models import reference
+from wetmap.models.reference import BandAxis, KeyMap, Weight
 from wetmap.models.supervit.classifier import SuperVit
+from wetmap.models.supervit.dense import SuperVitDense
+
+#: The classifier's own layer on the trunk, of the same name here and in the release.
+_HEAD = frozenset({"head.weight", "head.bias"})
 
 #: Parts of a block: the name here and the released one.
 _BLOCK_PARTS = {
@@ -20,8 +26,8 @@ _BLOCK_PARTS = {
 }
 
 
-def reference_names(model: SuperVit) -> dict[str, str]:
-    """The released name of every parameter, and the parameter's name here.
+def reference_names(model: SuperVit | SuperVitDense) -> dict[str, str]:
+    """The released name of every parameter of the trunk and the classifier, and the parameter's name here.
 
     Raises:
         BundleError: The model has a kernel per size, which the release has not.
@@ -42,6 +48,24 @@ def reference_names(model: SuperVit) -> dict[str, str]:
     return names
 
 
+def key_map(model: SuperVit | SuperVitDense) -> KeyMap:
+    """The released names of the trunk, and of the head where the model is the classifier that was released.
+
+    Raises:
+        BundleError: The model has a kernel per size, which the release has not.
+    """
+    released = isinstance(model, SuperVit)
+    common = {there: here for there, here in reference_names(model).items() if released or there not in _HEAD}
+    known = set(common.values())
+    return KeyMap(
+        weights=tuple(Weight(there, here) for there, here in common.items()),
+        by_band=(BandAxis("trunk.embeddings.0.weight", 1),),
+        head=_HEAD if released else frozenset(),
+        elsewhere=frozenset() if released else _HEAD,
+        unpublished=tuple(name for name, _ in model.named_parameters() if name not in known),
+    )
+
+
 def load_reference(model: SuperVit, tensors: Mapping[str, Tensor]) -> None:
     """Fill a model with released weights of the same sizes, bands and classes.
 
@@ -51,23 +75,7 @@ def load_reference(model: SuperVit, tensors: Mapping[str, Tensor]) -> None:
             (inputs, outputs) are not looked at.
 
     Raises:
-        BundleError: A weight is missing, left over, or has another shape, or the model has a kernel per size.
+        BundleError: A weight is missing, left over, or has another shape, or the model has a kernel per size; then the
+            model is as it was.
     """
-    given = {name.removeprefix("param/"): value for name, value in tensors.items() if name.startswith("param/")}
-    given = given or dict(tensors)
-    names = reference_names(model)
-    wrong = set(names) ^ set(given)
-    if wrong:
-        raise BundleError(
-            f"{len(wrong)} weights are missing or left over: {', '.join(sorted(wrong)[:8])}.",
-            do="Give the weights of a model with the same sizes and depth.",
-        )
-    state = model.state_dict()
-    for there, here in names.items():
-        if given[there].shape != state[here].shape:
-            raise BundleError(
-                f"Weight {there} has the shape {tuple(given[there].shape)} instead of {tuple(state[here].shape)}.",
-                do="Give the weights of a model with the same sizes, bands and classes.",
-            )
-    for there, here in names.items():
-        state[here].copy_(given[there])
+    reference.load_reference(model, tensors)

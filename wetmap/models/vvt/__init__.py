@@ -25,6 +25,7 @@ __all__ = [
     "VvtTrunk",
     "Wiring",
     "build",
+    "build_dense",
     "load_reference",
     "reference_name",
 ]
@@ -49,12 +50,32 @@ def build(  # noqa: PLR0913 - one parameter per option
     window: int,
     clamp: bool,
     drop_path: float,
+    extractor: str,
     layers: int = 1,
     band_layer: Sequence[int] | None = None,
 ) -> Vvt:
     """The classifier of windows in one of the sizes of ``WIRINGS``."""
     wiring = replace(WIRINGS[size], clamp=clamp, drop_path=drop_path)
-    return Vvt(bands, classes, wiring=wiring, window=window, layers=layers, band_layer=band_layer)
+    return Vvt(bands, classes, wiring=wiring, window=window, extractor=extractor, layers=layers, band_layer=band_layer)
+
+
+def build_dense(  # noqa: PLR0913 - one parameter per option
+    size: str,
+    bands: int,
+    classes: int,
+    *,
+    window: int,
+    clamp: bool,
+    drop_path: float,
+    extractor: str,
+    layers: int = 1,
+    band_layer: Sequence[int] | None = None,
+) -> VvtDense:
+    """The network of tiles in one of the sizes of ``WIRINGS``."""
+    wiring = replace(WIRINGS[size], clamp=clamp, drop_path=drop_path)
+    return VvtDense(
+        bands, classes, wiring=wiring, window=window, extractor=extractor, layers=layers, band_layer=band_layer
+    )
 
 
 build_micro = partial(build, "micro")
@@ -62,3 +83,9 @@ build_tiny = partial(build, "tiny")
 build_small = partial(build, "small")
 build_medium = partial(build, "medium")
 build_large = partial(build, "large")
+
+build_micro_dense = partial(build_dense, "micro")
+build_tiny_dense = partial(build_dense, "tiny")
+build_small_dense = partial(build_dense, "small")
+build_medium_dense = partial(build_dense, "medium")
+build_large_dense = partial(build_dense, "large")

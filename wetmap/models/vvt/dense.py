@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wetmap.errors import UsageError
-from wetmap.models.normalise import Normalisation
-from wetmap.models.vvt.network import EMBEDDINGS, VvtTrunk, Wiring, initialise
+from wetmap.models.contract import Geometry
+from wetmap.models.front import make_front
+from wetmap.models.tiles import TileNetwork
+from wetmap.models.vvt.network import DENSE_CUT, DENSE_DEVIATION, EMBEDDINGS, STRIDES, VvtTrunk, Wiring, initialise
 
 
 def refine(maps: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
@@ -74,71 +75,52 @@ class PyramidHead(nn.Module):
         return logits
 
 
-class VvtDense(nn.Module):
+class VvtDense(TileNetwork):
     """The Vicinity Vision Transformer as a network of tiles.
 
-    Attention spans the whole tile, so the answer of a pixel depends on the tile that it is in, also beyond any margin.
+    Attention spans the whole tile and its weights scale with the tile's sides, so the answer of a pixel depends on the
+    tile that it is in, also beyond any margin. Maps are made on tiles of the side it was trained at, of which the
+    inner half of each side is kept.
 
     Args:
         bands: Number of bands, any.
         classes: Number of classes.
         wiring: Which variant.
+        window: Side of the tiles, in training and in mapping, pixels, a multiple of 16.
         head_width: Width of the pyramid head.
+        extractor: What the trunk gets: ``none``, the bands; ``spectral``, the 32 maps of WetMapFormer's extractor.
         layers: Number of observation layers.
         band_layer: The layer of each band; None: layer 0.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what every dense network is made of, its head and its front
         self,
         bands: int,
         classes: int,
         *,
         wiring: Wiring,
+        window: int = 32,
         head_width: int = 64,
+        extractor: str = "none",
         layers: int = 1,
         band_layer: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        self.bands, self.classes, self.layers = bands, classes, layers
-        self.normalisation = Normalisation(bands, band_layer)
-        self.trunk = VvtTrunk(bands, wiring)
+        geometry = Geometry(tile=window // 2, margin=window // 4, stride=STRIDES[0])
+        super().__init__(bands, classes, window=window, geometry=geometry, layers=layers, band_layer=band_layer)
+        self.front = make_front(extractor, bands)
+        self.trunk = VvtTrunk(self.front.channels, wiring)
         self.head = PyramidHead(bands, classes, scales=wiring.widths, width=head_width)
         initialise(self)
+        self.front.initialise()
+        # by its fan-out the last kernel would begin with probabilities near 0 and 1; it begins as a classifier's layer
+        nn.init.trunc_normal_(self.head.classify.weight, std=DENSE_DEVIATION, a=-DENSE_CUT, b=DENSE_CUT)
 
-    def set_normalisation(self, mean: Tensor, variance: Tensor) -> None:
-        """Take the per-band mean (C,) and variance (C,) of the training samples, in physical units.
+    def classify(self, normalised: Tensor) -> Tensor:
+        """Logits of every pixel: (N, C, h, w), dimensionless and without NaN, to (N, K, h, w).
 
-        Raises:
-            TrainingError: Wrong length, a value that is not finite, or a negative variance.
+        The head looks at a pixel's own bands, whatever the trunk is given.
         """
-        self.normalisation.set(mean, variance)
-
-    def forward(self, features: Tensor, observed: Tensor | None = None) -> Tensor:
-        """Classify every pixel.
-
-        Args:
-            features: (N, C, h, w) in physical units, NaN where not observed, any h and w from 1.
-            observed: (N, L, h, w) bool, or None.
-
-        Returns:
-            (N, K, h, w) logits.
-
-        Raises:
-            UsageError: The shapes do not fit the model.
-        """
-        if features.ndim != 4 or features.shape[1] != self.bands:
-            raise UsageError(
-                f"Features of shape {tuple(features.shape)} for a model of {self.bands} bands.",
-                do="Give (batch, bands, rows, columns).",
-            )
-        wanted = (features.shape[0], self.layers, *features.shape[2:])
-        if observed is not None and (tuple(observed.shape) != wanted or observed.dtype != torch.bool):
-            raise UsageError(
-                f"The observation mask is {observed.dtype} of shape {tuple(observed.shape)}, not bool of {wanted}.",
-                do="Give one layer per season, sensor and orbit state, in the order of the cube.",
-            )
-        pixels = self.normalisation(features, observed)
-        logits: Tensor = self.head(pixels, self.trunk(pixels))
+        logits: Tensor = self.head(normalised, self.trunk(self.front(normalised)))
         return logits
 
 

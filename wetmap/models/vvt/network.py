@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wetmap.models.front import make_front
 from wetmap.models.layers import depthwise
 from wetmap.models.vvt.attention import CONV_NORM_EPS, AttentionForm, VicinityAttention
 from wetmap.models.windows import WindowClassifier
@@ -191,6 +192,7 @@ class Vvt(WindowClassifier):
         classes: Number of classes.
         wiring: Which variant.
         window: Side of the window, pixels, even.
+        extractor: What the backbone gets: ``none``, the bands; ``spectral``, the 32 maps of WetMapFormer's extractor.
         layers: Number of observation layers.
         band_layer: The layer of each band; None: layer 0.
     """
@@ -202,21 +204,24 @@ class Vvt(WindowClassifier):
         *,
         wiring: Wiring,
         window: int = 32,
+        extractor: str = "none",
         layers: int = 1,
         band_layer: Sequence[int] | None = None,
     ) -> None:
         super().__init__(bands, classes, window=window, layers=layers, band_layer=band_layer)
-        self.trunk = VvtTrunk(bands, wiring)
+        self.front = make_front(extractor, bands)
+        self.trunk = VvtTrunk(self.front.channels, wiring)
         self.head = nn.Linear(wiring.widths[-1], classes)
         initialise(self)
+        self.front.initialise()
 
     def spectral(self, normalised: Tensor) -> Tensor:
-        """Nothing is computed per pixel: (N, C, h, w) as it is."""
-        return normalised
+        """What the front computes per pixel; without an extractor (N, C, h, w) as it is."""
+        return self.front.spectral(normalised)
 
     def spatial(self, spectra: Tensor) -> Tensor:
         """Images (N, C, h, w) of any size to logits (N, K): the mean of the coarsest tokens, classified."""
-        logits: Tensor = self.head(self.trunk(spectra)[-1].mean((1, 2)))
+        logits: Tensor = self.head(self.trunk(self.front.spatial(spectra))[-1].mean((1, 2)))
         return logits
 
 

@@ -7,8 +7,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from wetmap.errors import BundleError
+from wetmap.models import reference
+from wetmap.models.reference import BandAxis, KeyMap, Weight
+from wetmap.models.vvt.dense import VvtDense
 from wetmap.models.vvt.network import Vvt
+
+#: The classifier's own layer on the trunk.
+_HEAD = frozenset({"head.weight", "head.bias"})
 
 #: Parts of the names within a stage: here, and in the release.
 _PARTS = {
@@ -43,6 +48,20 @@ def reference_name(name: str) -> str:
     return f"patch_embed{scale}.{part}.{kind}"
 
 
+def key_map(model: Vvt | VvtDense) -> KeyMap:
+    """The release's names of the trunk, and of the head where the model is the classifier that was released."""
+    released = isinstance(model, Vvt)
+    names = [name for name, _ in model.named_parameters()]
+    common = [name for name in names if name.startswith("trunk.") or (released and name in _HEAD)]
+    return KeyMap(
+        weights=tuple(Weight(reference_name(name), name) for name in common),
+        by_band=(BandAxis("trunk.stages.0.embedding.conv.weight", 1),),
+        head=_HEAD if released else frozenset(),
+        elsewhere=frozenset() if released else _HEAD,
+        unpublished=tuple(name for name in names if name not in common),
+    )
+
+
 def load_reference(model: Vvt, tensors: Mapping[str, Tensor]) -> None:
     """Fill a classifier with the weights of a released one of the same wiring, bands and classes.
 
@@ -54,20 +73,4 @@ def load_reference(model: Vvt, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         BundleError: A weight is missing, left over, or has another shape; then the model is as it was.
     """
-    given = {name.removeprefix("param/"): value for name, value in tensors.items() if name.startswith("param/")}
-    given = given or dict(tensors)
-    own = {reference_name(name): parameter.data for name, parameter in model.named_parameters()}
-    wrong = set(own) ^ set(given)
-    if wrong:
-        raise BundleError(
-            f"{len(wrong)} weights are missing or left over: {', '.join(sorted(wrong)[:8])}.",
-            do="Give the weights of a model with the same wiring.",
-        )
-    for name, value in given.items():
-        if value.shape != own[name].shape:
-            raise BundleError(
-                f"Weight {name} has the shape {tuple(value.shape)}, not {tuple(own[name].shape)}.",
-                do="Give the weights of a model with the same wiring, bands and classes.",
-            )
-    for name, value in given.items():
-        own[name].copy_(value)
+    reference.load_reference(model, tensors)

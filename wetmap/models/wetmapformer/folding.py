@@ -66,7 +66,7 @@ def _packed_product(rows: Tensor, layer: Affine, then: str) -> Tensor:
     return answer
 
 
-def product(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``rows @ weight.T + bias``, (M, inputs) to (M, outputs), by the faster of torch's two matrix libraries.
 
     On x86 torch multiplies float32 matrices with MKL, which uses half the width of the vector units of AMD's

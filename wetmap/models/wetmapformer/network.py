@@ -120,10 +120,14 @@ class Extractor(nn.Module):
 
     def decode(self, pooled: Tensor, skipped: Tensor) -> Tensor:
         """From half the window's side to the whole; the decoder starts before the residual is added, the rest after."""
-        decoded = self.norm1(self.up1(F.relu(pooled)))
-        decoded = self.norm2(self.up2(F.relu(decoded)))
         residual: Tensor = self.skip_up(F.interpolate(pooled + skipped, scale_factor=2.0, mode="nearest"))
-        return F.interpolate(decoded, scale_factor=2.0, mode="nearest") + residual
+        return F.interpolate(self.decoded(pooled), scale_factor=2.0, mode="nearest") + residual
+
+    def decoded(self, pooled: Tensor) -> Tensor:
+        """The decoder before it enlarges: (N, 32, h, w) to (N, 32, h, w)."""
+        decoded = self.norm1(self.up1(F.relu(pooled)))
+        answer: Tensor = self.norm2(self.up2(F.relu(decoded)))
+        return answer
 
 
 class Positional(nn.Module):
@@ -290,6 +294,14 @@ class WetMapFormer(WindowClassifier):
         if self._shared is None or self._shared[0] != now:
             self._shared = now, shared.SharedForm(self)
         return self._shared[1].logits(self, normalised[0])
+
+    def window_logits(self, normalised: Tensor) -> Tensor:
+        """Logits (N, K) of normalised windows (N, C, window, window); in training by a faster form of the layers."""
+        from wetmap.models.wetmapformer import training_form
+
+        if training_form.applies(self, normalised):
+            return training_form.logits(self, normalised)
+        return super().window_logits(normalised)
 
     def spectral(self, normalised: Tensor) -> Tensor:
         """Each pixel on its own: (N, C, h, w) to (N, C * 32, h, w)."""

@@ -12,24 +12,31 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from wetmap.errors import BundleError
-from wetmap.models.wetmapformer.network import AttentionBlock, Block, ConstantMlp, ConvBlock, Mlp, WetMapFormer
+from wetmap.models import reference
+from wetmap.models.reference import BandAxis, KeyMap, Weight
+from wetmap.models.wetmapformer.network import (
+    SPECTRAL_FILTERS,
+    AttentionBlock,
+    Block,
+    ConstantMlp,
+    ConvBlock,
+    Mlp,
+    WetMapFormer,
+)
 
 #: Keras axes to torch axes: (h, w, in, out) or the transposed convolution's (h, w, out, in), both reversed in pairs;
 #: a depthwise kernel is (h, w, channels, 1), a dense one (in, out).
 _CONV, _DEPTHWISE, _DENSE = (3, 2, 0, 1), (2, 3, 0, 1), (1, 0)
 
-
-@dataclass(frozen=True)
-class Weight:
-    """One Keras weight and where it goes."""
-
-    name: str
-    """Keras name, ``layer/weight``."""
-    target: str | None
-    """Name of the parameter or buffer here; None: it has no elements in the release and no counterpart here."""
-    axes: tuple[int, ...] | None = None
-    """Permutation from Keras' layout to torch's; None: the same layout."""
+#: Per band, 32 channels: what is normalised, convolved channel by channel, and added up over all channels.
+_PER_CHANNEL = (
+    "spectra.norm.weight",
+    "spectra.norm.bias",
+    "spectra.norm.running_mean",
+    "spectra.norm.running_var",
+    "extractor.separable1.depthwise.weight",
+)
+_ADDED_UP = ("extractor.separable1.pointwise.weight", "extractor.skip.weight")
 
 
 @dataclass(frozen=True)
@@ -53,34 +60,22 @@ def load_reference(model: WetMapFormer, tensors: Mapping[str, Tensor]) -> None:
             those that are not (inputs, activations) are not looked at.
 
     Raises:
-        BundleError: A weight is missing, left over, or has another shape.
+        BundleError: A weight is missing, left over, or has another shape; then the model is as it was.
     """
-    given = {name.removeprefix("param/"): value for name, value in tensors.items() if name.startswith("param/")}
-    given = given or dict(tensors)
-    state = model.state_dict()
-    weights = [weight for layer in reference_layers(model) for weight in layer.weights]
-    wrong = {weight.name for weight in weights} ^ set(given)
-    if wrong:
-        raise BundleError(
-            f"{len(wrong)} weights are missing or left over: {', '.join(sorted(wrong)[:8])}.",
-            do="Give the weights of a model with the same wiring.",
-        )
-    for weight in weights:
-        value = given[weight.name]
-        if weight.target is None:
-            fits = weight.name == "count" or value.numel() == 0
-        else:
-            value = value if weight.axes is None else value.permute(weight.axes)
-            if value.ndim == 5:  # the band convolutions, (1, 1, bands, in, out) reversed to (out, in, 1, 1, bands)
-                value = value.squeeze(2)
-            fits = value.shape == state[weight.target].shape
-        if not fits:
-            raise BundleError(
-                f"Weight {weight.name} has the shape {tuple(value.shape)}, which does not fit {weight.target}.",
-                do="Give the weights of a model with the same wiring, bands and classes.",
-            )
-        if weight.target is not None:
-            state[weight.target].copy_(value)
+    reference.load_reference(model, tensors)
+
+
+def key_map(model: WetMapFormer) -> KeyMap:
+    """The Keras names of everything in a model."""
+    filters = SPECTRAL_FILTERS[1]
+    per_channel = (BandAxis(name, 0, filters, summed=False) for name in _PER_CHANNEL)
+    added_up = (BandAxis(name, 1, filters) for name in _ADDED_UP)
+    return KeyMap(
+        weights=tuple(weight for layer in reference_layers(model) for weight in layer.weights),
+        by_band=(*per_channel, *added_up),
+        head=frozenset({"head.weight", "head.bias"}),
+        measured=frozenset({"normalisation.mean", "normalisation.variance"}),
+    )
 
 
 def reference_count(model: WetMapFormer) -> int:

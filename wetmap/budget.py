@@ -1,0 +1,56 @@
+"""How long a map may take, or how fast it has to be made, as people write it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+#: What a budget may look like; shown wherever one is refused.
+EXAMPLES = "20m, 1h30m, 2d, 50k-px-per-s, 2M-px-per-s"
+
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
+_TIME = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
+_SECONDS = (86400, 3600, 60, 1)
+_RATE = re.compile(rf"{_NUMBER}([kM]?)-px-per-s")
+_FACTOR = {"": 1, "k": 1_000, "M": 1_000_000}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A time for the whole map, or a rate; one of the two is known."""
+
+    seconds: float | None
+    """Time that computing the map may take, seconds."""
+    pixels_per_s: float | None
+    """Rate of all workers together, pixels per second."""
+
+    def fits(self, *, pixels_per_s: float, seconds: float) -> bool:
+        """Whether work at this rate, which takes so long, keeps to the budget."""
+        if self.seconds is not None:
+            return seconds <= self.seconds
+        return self.pixels_per_s is not None and pixels_per_s >= self.pixels_per_s
+
+    def to_json(self) -> dict[str, float]:
+        """What it comes to, however it was written: ``60m`` and ``1h`` are the same."""
+        known = {"seconds": self.seconds, "pixels_per_s": self.pixels_per_s}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+def parse_budget(text: str) -> Budget:
+    """Read a budget: days, hours, minutes, seconds in this order, or pixels per second, in thousands or millions.
+
+    Raises:
+        ValueError: It is neither; the message has examples.
+    """
+    rate = _RATE.fullmatch(text)
+    time = _TIME.fullmatch(text)
+    if rate is not None:
+        budget = Budget(None, float(rate[1]) * _FACTOR[rate[2]])
+    elif time is not None and text:
+        parts = zip(time.groups(), _SECONDS, strict=True)
+        budget = Budget(sum(float(count) * unit for count, unit in parts if count is not None), None)
+    else:
+        raise ValueError(f"{text!r} is neither a time nor a rate; write it like {EXAMPLES}")
+    if not any(budget.to_json().values()):
+        raise ValueError(f"{text!r} is nothing; write it like {EXAMPLES}")
+    return budget
