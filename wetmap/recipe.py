@@ -10,7 +10,13 @@ import datetime as dt
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from wetmap.budget import parse_budget
+from wetmap.recipe_training import Compare, Part, Training
+
+#: Some parts of the recipe are of wetmap.recipe_training, and taken from here like all others.
+__all__ = ["Compare", "Part", "Recipe", "Training"]
 
 Season_ = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
 OpticalBand = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
@@ -21,12 +27,6 @@ Sensor = Literal["optical", "radar", "terrain"]
 
 #: The ten Sentinel-2 bands of 10 and 20 m that the WetMapFormer paper uses (docs: features).
 SENTINEL2_BANDS: list[OpticalBand] = ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
-
-
-class Part(BaseModel):
-    """A part of the recipe: unknown keys are refused, values do not change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class GridPart(Part):
@@ -237,6 +237,7 @@ class Reference(Part):
 
     path: Path = Field(description="Vector file or label raster; relative paths start at the recipe's folder.")
     class_field: str | None = Field(None, description="Field that names the class (vector files).")
+    site_field: str | None = Field(None, description="Field that names the site (splits.kind sites): text or number.")
     layer: str | None = Field(None, description="Layer of a GeoPackage; default: the first.")
     background: Background | None = Field(None, description="Draw samples outside the reference polygons.")
 
@@ -251,45 +252,31 @@ class Samples(Part):
 class Splits(Part):
     """How samples are divided into folds, in space."""
 
-    kind: Literal["blocks", "polygons", "random-pixels-leaky"] = Field(
+    kind: Literal["blocks", "polygons", "sites", "paper"] = Field(
         "blocks",
-        description="Square blocks, whole polygons, or single pixels at random (which leaks: for comparison only).",
+        description="Square blocks, whole polygons, one site against the others (reference.site_field), or `paper`: "
+        "the published 70/30 of single pixels at random, which LEAKS and is for comparison only.",
     )
-    folds: int = Field(5, ge=3, le=20, description="Number of folds; one is for testing, one for choosing the epoch.")
+    folds: int = Field(
+        5,
+        ge=3,
+        le=20,
+        description="Number of folds of blocks and polygons; one is for testing, one for choosing the epoch.",
+    )
     block_m: float | None = Field(None, gt=0, description="Side of the blocks, metres; default: from the area's size.")
     buffer_m: float | None = Field(
         None, ge=0, description="Distance kept between folds, metres; default and least: the window."
     )
-    test_fold: int = Field(0, ge=0, description="The fold held out for testing.")
+    test_fold: int = Field(
+        0, ge=0, description="The fold held out for testing; of sites the place in their sorted names."
+    )
 
 
 class ModelPart(Part):
     """Which model is trained."""
 
-    name: str = Field("wetmapformer-window", description="A name from `wetmap doctor`'s list of models.")
+    name: str = Field("wetmapformer", description="A name from `wetmap doctor`'s list of models.")
     options: dict[str, int | float | str | bool] = Field({}, description="The model's own options, by name.")
-
-
-class Training(Part):
-    """How the model is trained."""
-
-    epochs: int = Field(60, ge=1, description="Passes over the training samples, at most.")
-    patience: int = Field(15, ge=1, description="Stop after this many epochs without a better validation macro F1.")
-    batch_size: int = Field(256, ge=2, description="Samples per step; batch normalisation needs two.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
-    weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
-    warmup_epochs: int = Field(3, ge=0, description="Epochs of linear warm-up before the cosine.")
-    label_smoothing: float = Field(0.05, ge=0, lt=1, description="Label smoothing, 0-1.")
-    class_weights: Literal["none", "inverse"] = Field(
-        "inverse", description="Weight classes by inverse frequency, or not."
-    )
-    flips: bool = Field(True, description="Random flips and quarter turns.")
-    drop_layers: float = Field(
-        0.1, ge=0, lt=1, description="Chance that an observed layer is hidden from a sample, 0-1."
-    )
-    forest_trees: int = Field(
-        500, ge=1, description="Trees of the random forest that is always trained beside the model."
-    )
 
 
 class Predict(Part):
@@ -299,6 +286,25 @@ class Predict(Part):
     bundle: Path | None = Field(
         None, description="A trained model from elsewhere (its folder); default: the one trained in this workspace."
     )
+    tokens: int | None = Field(
+        None, ge=1, description="Operating point of a SuperViT: tokens a side; default: the most that it has."
+    )
+    keep: float | None = Field(
+        None, gt=0, le=1, description="Operating point of a SuperViT: share of the tokens that is kept; default: 1."
+    )
+    budget: str | None = Field(
+        None,
+        description="Time for the map (`20m`, `1h30m`) or rate (`50k-px-per-s`), instead of tokens and keep: a "
+        "SuperViT's points are measured here, and the most accurate one that keeps to it is taken.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_choose(self) -> Predict:
+        if self.budget is not None:
+            parse_budget(self.budget)
+            if self.tokens is not None or self.keep is not None:
+                raise ValueError("budget chooses the operating point, and tokens or keep name one; use one of the two")
+        return self
 
 
 class Cluster(Part):
@@ -344,6 +350,7 @@ class Recipe(Part):
     splits: Splits = Field(default_factory=Splits, description="Folds in space.")
     model: ModelPart = Field(default_factory=ModelPart, description="The model.")
     training: Training = Field(default_factory=Training, description="Training.")
+    compare: Compare = Field(default_factory=Compare, description="Comparing models.")
     predict: Predict = Field(default_factory=Predict, description="Mapping.")
     cluster: Cluster = Field(default_factory=Cluster, description="Workers.")
 
@@ -357,8 +364,13 @@ class Recipe(Part):
                 f"features.preset paper16 takes one season, and the recipe has {len(names)} ({', '.join(names)}); "
                 "use preset seasonal, or one season"
             )
-        if self.splits.test_fold >= self.splits.folds:
+        if self.splits.kind in {"blocks", "polygons"} and self.splits.test_fold >= self.splits.folds:
             raise ValueError(
                 f"splits.test_fold is {self.splits.test_fold}, and folds are numbered 0 to {self.splits.folds - 1}"
+            )
+        if self.splits.kind == "sites" and self.reference and getattr(self.reference, "site_field", None) is None:
+            raise ValueError(
+                "splits.kind sites needs reference.site_field, the field of a vector reference that names the site of "
+                "each feature; without one, use splits.kind blocks"
             )
         return self

@@ -14,7 +14,14 @@ from wetmap.errors import RecipeError
 from wetmap.recipe import Recipe
 
 #: Where paths stand in a recipe; relative ones start at the recipe's own folder.
-PATHS = (("aoi",), ("grid", "align"), ("workspace",), ("reference", "path"), ("predict", "bundle"))
+PATHS = (
+    ("aoi",),
+    ("grid", "align"),
+    ("workspace",),
+    ("reference", "path"),
+    ("training", "start"),
+    ("predict", "bundle"),
+)
 
 
 def load_recipe(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:

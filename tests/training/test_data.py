@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wetmap.errors import TrainingError
+from wetmap.models.normalise import Normalisation
 from wetmap.training.data import (
+    UNSEEN_VARIANCE,
     Arrays,
     Augmentation,
     PlainBatches,
     TrainingBatches,
+    balanced_order,
     band_statistics,
     check_samples,
     class_weights,
@@ -41,6 +44,30 @@ def test_an_epoch_is_drawn_from_seed_and_number_alone() -> None:
         assert not np.array_equal(getattr(one, name), getattr(other, name))
     assert sorted(one.order) == list(range(9))
     assert len({model_seed(3, epoch) for epoch in range(50)}) == 50
+
+
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 4), min_size=1, max_size=60))
+@settings(deadline=None, max_examples=60)
+def test_balanced_drawing_brings_every_class_as_often(seed: int, label: list[int]) -> None:
+    labels = np.array(label)
+    order = balanced_order(labels, np.random.default_rng(seed))
+    assert len(order) == len(labels)
+    counts = np.bincount(labels[order], minlength=5)[np.unique(labels)]
+    assert counts.max() - counts.min() <= 1
+    np.testing.assert_array_equal(order, balanced_order(labels, np.random.default_rng(seed)))
+
+
+def test_balanced_drawing_uses_all_of_a_class_and_turns_copies_differently(windows: Windows) -> None:
+    labels = np.array([0] * 30 + [1] * 2)
+    drawn = np.concatenate([balanced_order(labels, np.random.default_rng(seed)) for seed in range(8)])
+    np.testing.assert_array_equal(np.unique(drawn), np.arange(32))
+    arrays = windows(32)
+    few = Arrays(arrays.features, arrays.observed, labels)
+    batches = TrainingBatches(few, replace(PLAIN, flips=True), batch_size=32, seed=1, balanced=True)
+    features, _, label = next(iter(batches))
+    assert int((label == 1).sum()) == 16
+    assert len({one.numpy().tobytes() for one in features[label == 1]}) > 4  # of two samples: they are turned
+    np.testing.assert_allclose(class_weights(labels, 2, batches.turns), [1, 1])
 
 
 def test_the_eight_symmetries_are_exact_and_all_different() -> None:
@@ -142,7 +169,16 @@ def test_a_band_never_observed_or_never_changing_is_harmless() -> None:
         Arrays(features, np.ones((3, 1, 2, 2), dtype=bool), np.zeros(3, dtype=int)), (0, 0)
     )
     np.testing.assert_array_equal(mean, [0, 4])
-    np.testing.assert_array_equal(variance, [1, 1])
+    np.testing.assert_array_equal(variance, [UNSEEN_VARIANCE, 1])
+
+
+def test_a_band_never_observed_in_training_says_nothing_on_the_map() -> None:
+    """-20 dB where training had no radar at all must not arrive as -20 standard deviations."""
+    features = np.full((3, 1, 2, 2), np.nan, dtype=np.float32)
+    mean, variance = band_statistics(Arrays(features, np.zeros((3, 1, 2, 2), bool), np.zeros(3, int)), (0,))
+    layer = Normalisation(1)
+    layer.set(torch.from_numpy(mean), torch.from_numpy(variance))
+    assert float(layer(torch.full((1, 1, 2, 2), -20.0)).abs().max()) < 1e-12
 
 
 def test_class_weights_by_hand() -> None:

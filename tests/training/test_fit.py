@@ -29,7 +29,7 @@ from wetmap.training.fit import (
     fit_baseline_forest,
     fit_network,
     fresh_statistics,
-    predict_windows,
+    predict_logits,
     reproducible,
 )
 from wetmap.training.metrics import scores
@@ -53,11 +53,11 @@ def test_learns_what_can_be_learnt_and_keeps_the_best(
     model, held_out = network(), windows(60, seed=9)
     seen: list[dict[str, Any]] = []
     result = fit_network(model, windows(), windows(30, seed=1), quick, run=fit_run, progress=seen.append)
-    probabilities = predict_windows(model, held_out)
-    assert probabilities.shape == (60, 3)
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
-    found = scores(held_out.label, probabilities.argmax(axis=1), fit_run.classes)
+    logits = predict_logits(model, held_out)
+    assert logits.shape == (60, 3)
+    assert logits.dtype == np.float32
+    assert (logits < 0).any()  # not probabilities
+    found = scores(held_out.label, logits.argmax(axis=1), fit_run.classes)
     assert found.macro_f1 is not None
     assert found.macro_f1 > 0.9
     curve = [row["validation_macro_f1"] for row in result.history]
@@ -74,7 +74,7 @@ def test_noise_scores_at_chance(windows: Windows, network: Network, quick: Train
     held_out = replace(windows(240, seed=2), label=np.random.default_rng(2).integers(0, 3, 240))
     model = network()
     fit_network(model, noise, windows(30, seed=1), quick.model_copy(update={"epochs": 2}), run=fit_run)
-    right = (predict_windows(model, held_out).argmax(axis=1) == held_out.label).mean()
+    right = (predict_logits(model, held_out).argmax(axis=1) == held_out.label).mean()
     assert right < 1 / 3 + 4 * np.sqrt(1 / 3 * 2 / 3 / 240)
 
 
@@ -87,7 +87,7 @@ def test_best_weights_are_of_the_best_epoch(
     settings = quick.model_copy(update={"learning_rate": 0.1, "epochs": 6, "patience": 6})
     result = fit_network(model, windows(noise=2.5), validation, settings, run=replace(fit_run, seed=8))
     curve = [row["validation_macro_f1"] for row in result.history]
-    again = scores(validation.label, predict_windows(model, validation).argmax(axis=1), fit_run.classes)
+    again = scores(validation.label, predict_logits(model, validation).argmax(axis=1), fit_run.classes)
     assert again.macro_f1 == curve[result.best_epoch] == max(curve)
     assert curve[-1] < max(curve)  # else this shows nothing
 
@@ -181,20 +181,26 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import torch
-from conftest import BAND_LAYER, CLASSES, TinyNetwork, make_windows
+from conftest import BAND_LAYER, CLASSES, TinyNetwork, make_windows, still
 from wetmap.recipe import Training
 from wetmap.training.fit import FitRun, fit_network
 torch.manual_seed(5)
-run = FitRun(classes=CLASSES, band_layer=BAND_LAYER, seed=7, key="asked", folder=Path({folder!r}), threads=1)
+folder = Path({folder!r})
+run = FitRun(classes=CLASSES, band_layer=BAND_LAYER, seed=7, key="asked", folder=folder, threads=1, clock=still)
 fit_network(TinyNetwork(), make_windows(), make_windows(30, seed=1), Training(**{settings!r}), run=run)
 """
 
 
+#: Every option on that is off by default.
+EVERYTHING = {"loss": "focal", "sampling": "balanced", "ema": 0.9, "mixup": 0.4, "cutmix": 1.0, "noise": 0.2}
+
+
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["defaults", "everything"])
 def test_killed_and_run_again_equals_undisturbed(
-    windows: Windows, network: Network, quick: Training, fit_run: FitRun, tmp_path: Path
+    windows: Windows, network: Network, quick: Training, fit_run: FitRun, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     """A real SIGKILL, at whatever moment it comes after the first epoch, in another process."""
-    settings = quick.model_copy(update={"epochs": 60, "patience": 60})
+    settings = quick.model_copy(update={"epochs": 60, "patience": 60, **options})
     data = windows(), windows(30, seed=1)
     code = CHILD.format(
         tests=str(Path(__file__).parent), folder=str(fit_run.folder), settings=settings.model_dump(mode="json")
@@ -331,7 +337,7 @@ def test_class_weights_matter_where_classes_are_uneven(
     settings = quick.model_copy(update={"class_weights": weights, "epochs": 3})
     model = network()
     fit_network(model, uneven, windows(60, seed=1), settings, run=fit_run)
-    fen = (predict_windows(model, windows(90, seed=3, noise=1.2)).argmax(axis=1) == 1).mean()
+    fen = (predict_logits(model, windows(90, seed=3, noise=1.2)).argmax(axis=1) == 1).mean()
     assert (fen > 0.15) == (weights == "inverse"), fen
 
 
@@ -359,7 +365,7 @@ def test_norms_and_biases_do_not_decay(network: Network) -> None:
 
 def test_predicting_leaves_the_mode_and_does_not_depend_on_the_batch(windows: Windows, network: Network) -> None:
     model = network().train()
-    one, other = predict_windows(model, windows(10), 10), predict_windows(model, windows(10), 3)
+    one, other = predict_logits(model, windows(10), 10), predict_logits(model, windows(10), 3)
     assert model.training
     np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -422,7 +428,7 @@ def test_says_when_and_where_the_loss_is_lost(
 
 def test_refuses_to_predict_nothing(windows: Windows, network: Network) -> None:
     with pytest.raises(TrainingError, match="no samples to predict"):
-        predict_windows(network(), windows(0))
+        predict_logits(network(), windows(0))
 
 
 def test_the_forest_sees_the_labelled_pixel_alone(windows: Windows, quick: Training, fit_run: FitRun) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from torch import nn
 
 from wetmap import models
@@ -17,7 +18,7 @@ from wetmap.classes import MapClass
 from wetmap.cube import Band
 from wetmap.recipe import Training
 from wetmap.training.data import Arrays
-from wetmap.training.fit import FitRun, fit_network, predict_windows, reproducible
+from wetmap.training.fit import FitRun, fit_network, predict_logits, reproducible
 
 MODEL = "wetmapformer-window"
 WIDTH = 8
@@ -80,5 +81,5 @@ def test_from_windows_to_the_map(
         # the window of a pixel begins WIDTH // 2 before it, and the tile begins `margin` pixels into the array
         top, left = (place + geometry.margin - WIDTH // 2 for place in (row, col))
         window = (..., slice(top, top + WIDTH), slice(left, left + WIDTH))
-        alone = predict_windows(model, Arrays(tile.features[window], tile.observed[window], np.zeros(1, dtype=int)))
-        np.testing.assert_allclose(answer[0, :, row, col], alone[0], atol=1e-5)
+        alone = predict_logits(model, Arrays(tile.features[window], tile.observed[window], np.zeros(1, dtype=int)))
+        np.testing.assert_allclose(answer[0, :, row, col], softmax(alone[0]), atol=1e-5)

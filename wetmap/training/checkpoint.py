@@ -22,7 +22,7 @@ from wetmap.workspace import write_bytes
 #: File name in the folder that ``fit_network`` is given.
 STATE_FILE = "fit-state.safetensors"
 #: Layout of the file; a state of another layout is ignored.
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 #: Safetensors begins with the length of its JSON header, 8 bytes, little-endian (its README, "Format").
 HEADER_LENGTH_BYTES = 8
 
@@ -43,15 +43,23 @@ class FitState:
     """The network's state after the best epoch."""
     optimiser: dict[str, Tensors] = field(default_factory=dict)
     """Per parameter name: step, exp_avg, exp_avg_sq."""
+    average: Tensors = field(default_factory=dict)
+    """The moving average of the network's states, where one is kept; the best state is then one of these."""
 
     @property
     def epochs_done(self) -> int:
         """Number of finished epochs."""
         return len(self.history)
 
-    def exhausted(self, epochs: int, patience: int) -> bool:
-        """Whether all epochs are done, or the last ``patience`` of them brought nothing better."""
-        return self.epochs_done >= epochs or self.epochs_done - 1 - self.best_epoch >= patience
+    @property
+    def seconds(self) -> float:
+        """Training time of the finished epochs, over all runs, seconds."""
+        return float(sum(row.get("seconds", 0.0) for row in self.history))
+
+    def exhausted(self, epochs: int, patience: int, minutes: float | None = None) -> bool:
+        """Whether all epochs are done, the last ``patience`` of them brought nothing better, or the time is up."""
+        too_late = minutes is not None and self.seconds >= minutes * 60
+        return self.epochs_done >= epochs or self.epochs_done - 1 - self.best_epoch >= patience or too_late
 
 
 def copied(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -72,6 +80,7 @@ def save_state(folder: Path, key: str, state: FitState) -> None:
     """
     header = {"format": STATE_FORMAT, "key": key, "history": state.history, "best_epoch": state.best_epoch}
     tensors = {f"model/{name}": tensor for name, tensor in state.model.items()}
+    tensors |= {f"average/{name}": tensor for name, tensor in state.average.items()}
     if state.best_epoch != state.epochs_done - 1:  # else the best weights are the last ones
         tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
     for name, moments in state.optimiser.items():
@@ -102,15 +111,16 @@ def load_state(folder: Path, key: str, like: Mapping[str, Tensor]) -> FitState |
         return None
     if header.get("format") != STATE_FORMAT or header.get("key") != key:
         return None
-    last, best = _part(tensors, "model/"), _part(tensors, "best/")
+    last, average = _part(tensors, "model/"), _part(tensors, "average/")
     state = FitState(
         history=header["history"],
         best_epoch=header["best_epoch"],
         model=last,
-        best=best or last,
+        best=_part(tensors, "best/") or average or last,
         optimiser=_moments(_part(tensors, "optimiser/")),
+        average=average,
     )
-    return state if _shapes(state.model) == _shapes(state.best) == _shapes(like) else None
+    return state if all(_shapes(part) == _shapes(like) for part in (last, state.best, average or last)) else None
 
 
 def _header(data: bytes) -> dict[str, Any]:

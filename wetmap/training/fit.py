@@ -6,15 +6,13 @@ On the CPU, the same samples, settings, seed and number of threads give the same
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import re
-import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -22,36 +20,37 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wetmap.allocator import keep_freed_memory
-from wetmap.errors import TrainingError
+from wetmap.errors import TrainingError, TrainingWarning
+from wetmap.models.tiles import TileNetwork
 from wetmap.recipe import Training
 from wetmap.training.checkpoint import FitState, load_state, save_state
 from wetmap.training.data import (
     ArraySet,
     Augmentation,
+    Batches,
+    EpochBatches,
     PlainBatches,
     TrainingBatches,
     band_statistics,
     check_samples,
     class_weights,
 )
+from wetmap.training.logs import epoch_log
+from wetmap.training.mixing import Bands, MixedBatches, Mixing
+from wetmap.training.ranks import FitJob, together
+from wetmap.training.seat import Seat
+from wetmap.training.tiles import PlainTiles, TileBatches, TileSet
+from wetmap.training.trainer import quiet_lightning, run_lightning
 
 if TYPE_CHECKING:
     from wetmap.models.forest import ForestModel
-    from wetmap.training.module import ModulePlan
 
 Progress = Callable[[dict[str, Any]], None]
+#: Samples; a dense network needs to know where they lie and what lies around them.
+SampleSet = TileSet
 
 #: Share of batch normalisation's running statistics that may stem from before the latest epoch.
 OLD_STATISTICS = 0.02
-
-#: What Lightning itself causes to be warned of in a correct run, by exact message: nothing a user could act on.
-LIGHTNING_WARNINGS = (
-    # Lightning 2.6 still makes a LeafSpec of a PyTorch that replaces it by TreeSpec.
-    "`isinstance(treespec, LeafSpec)` is deprecated, "
-    "use `isinstance(treespec, TreeSpec) and treespec.is_leaf()` instead.",
-)
-#: Loggers on which Lightning announces devices and tips.
-LIGHTNING_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
 
 
 class Normalised(Protocol):
@@ -77,6 +76,10 @@ class FitRun:
     """Where the state is kept after every epoch."""
     threads: int = 1
     """Threads of PyTorch; part of the numerics."""
+    bands: tuple[str, ...] = ()
+    """Names of the bands, for messages; empty: they are numbered."""
+    clock: Callable[[], float] = time.perf_counter
+    """Seconds from any beginning, by which training time is measured."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,18 @@ class FitResult:
     """The epoch whose weights were kept, from 0."""
     history: list[dict[str, Any]]
     """Per epoch: epoch, learning_rate (of its last step), loss, validation_loss, validation_macro_f1,
-    validation_accuracy."""
+    validation_accuracy, and seconds, its training and validation time; of a SuperViT also loss_largest_pruned,
+    loss_smaller and loss_smaller_pruned."""
     state: dict[str, Tensor]
-    """The network's state after the best epoch, on the CPU."""
+    """The network's state after the best epoch, on the CPU; the average of the weights where one is kept."""
+    warnings: tuple[str, ...] = ()
+    """What was warned of, for the manifest."""
 
 
 def fit_network(
     model: nn.Module,
-    train: ArraySet,
-    validation: ArraySet,
+    train: SampleSet,
+    validation: SampleSet,
     settings: Training,
     *,
     run: FitRun,
@@ -103,10 +109,10 @@ def fit_network(
 ) -> FitResult:
     """Train a network and keep its best epoch.
 
-    The bands are normalised by the training windows. AdamW with warm-up and cosine, cross-entropy with label
-    smoothing and class weights, flips, quarter turns and hidden layers, gradients clipped to norm 1; the best epoch is
-    the first with the highest validation macro F1. After every epoch the state is saved in ``run.folder``; the same
-    call goes on from there.
+    The bands are normalised by the training windows. AdamW with warm-up and cosine; loss, sampling, augmentation,
+    mixing, clipping and averaging as ``settings`` say; SuperViT learns by its four networks. The best epoch is the
+    first with the highest validation macro F1. After every epoch the state is saved in ``run.folder``, beside what
+    TensorBoard shows of it; the same call goes on from there. Where several processes train together, this one leads.
 
     Args:
         model: A network as ``wetmap.models.create`` makes it, made inside ``reproducible``. It is trained in place and
@@ -121,19 +127,25 @@ def fit_network(
         The best epoch, the history, and the weights.
 
     Raises:
-        TrainingError: Too few samples, one class only, or a loss that is not a number.
+        TrainingError: Too few samples, one class only, nothing observed, a loss that is not a number, or another
+            process of this training failed.
         WorkspaceError: The disk is full.
+
+    Warns:
+        TrainingWarning: A band was observed in no training window.
     """
     _check(train, validation, settings, run)
+    notes = _warn_of_unseen_bands(train, run)
     keep_freed_memory()
     with reproducible(seed=run.seed, threads=run.threads):
-        _normalise(model, train, run)
         state = load_state(run.folder, run.key, model.state_dict())
-        if state is None or not state.exhausted(settings.epochs, settings.patience):
-            state = _train(model, train, validation, settings, run=run, start=state, progress=progress)
+        if state is None or not state.exhausted(settings.epochs, settings.patience, settings.minutes):
+            job = FitJob(model, train, validation, settings, run, state)
+            with together(job) as seat:
+                state = _train(job, seat, progress)
         model.to("cpu").load_state_dict(state.best)
         model.eval()
-    return FitResult(best_epoch=state.best_epoch, history=state.history, state=state.best)
+    return FitResult(best_epoch=state.best_epoch, history=state.history, state=state.best, warnings=notes)
 
 
 def fit_baseline_forest(train: ArraySet, settings: Training, *, run: FitRun) -> ForestModel:
@@ -176,30 +188,38 @@ def centre_pixels(arrays: ArraySet, band_layer: Sequence[int]) -> NDArray[np.flo
     return np.where(seen, arrays.features[:, :, centre, centre], np.float32(np.nan))
 
 
-def predict_windows(model: nn.Module, arrays: ArraySet, batch: int = 256, *, threads: int = 1) -> NDArray[np.float32]:
-    """Class probabilities of windows.
+def plain_batches(model: nn.Module, arrays: SampleSet, batch_size: int = 256) -> Batches:
+    """The samples as they are, as windows or as tiles, whichever the network takes."""
+    if isinstance(model, TileNetwork):
+        return PlainTiles(arrays)
+    return PlainBatches(arrays, batch_size=batch_size)
+
+
+def predict_logits(model: nn.Module, arrays: SampleSet, batch: int = 256, *, threads: int = 1) -> NDArray[np.float32]:
+    """Logits of samples.
 
     Args:
-        model: A trained network.
-        arrays: The windows.
+        model: A trained network, of windows or of tiles.
+        arrays: The samples.
         batch: Windows per step.
         threads: Threads of PyTorch.
 
     Returns:
-        (n, K) float32, rows sum to 1.
+        (n, K) float32.
     """
+    if not len(arrays.label):
+        raise TrainingError("There are no samples to predict.", do="Add reference data.")
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     was_training = model.training
-    found = []
+    batches = plain_batches(model, arrays, batch)
     with reproducible(seed=0, threads=threads), torch.inference_mode():
         model.eval()
-        for features, observed, _ in PlainBatches(arrays, batch_size=batch):
-            logits = model(features.to(device), observed.to(device))
-            found.append(torch.softmax(logits.float(), dim=1).cpu().numpy())
+        found = [model(features.to(device), observed.to(device)).float().cpu() for features, observed, _ in batches]
     model.train(was_training)
-    if not found:
-        raise TrainingError("There are no samples to predict.", do="Add reference data.")
-    return np.concatenate(found)
+    logits = torch.cat(found).numpy()
+    if isinstance(batches, PlainTiles):
+        return np.ascontiguousarray(logits[batches.tile, :, batches.down, batches.across])
+    return logits
 
 
 @contextlib.contextmanager
@@ -214,7 +234,7 @@ def reproducible(*, seed: int, threads: int) -> Iterator[None]:
     # cuBLAS is deterministic only with an environment variable, which is the user's to set.
     on_gpu = torch.cuda.is_available()
     environment = set(os.environ)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([torch.cuda.current_device()] if on_gpu else []):
         try:
             torch.set_num_threads(max(threads, 1))
             torch.use_deterministic_algorithms(not on_gpu)
@@ -228,42 +248,67 @@ def reproducible(*, seed: int, threads: int) -> Iterator[None]:
                 del os.environ[name]
 
 
-def _normalise(model: nn.Module, train: ArraySet, run: FitRun) -> None:
-    mean, variance = band_statistics(train, run.band_layer)
-    cast(Normalised, model).set_normalisation(torch.from_numpy(mean), torch.from_numpy(variance))
+def _normalise(model: nn.Module, train: ArraySet, run: FitRun) -> Bands:
+    mean, variance = (torch.from_numpy(values) for values in band_statistics(train, run.band_layer))
+    cast(Normalised, model).set_normalisation(mean, variance)
+    return Bands(mean.float(), variance.sqrt().float(), run.band_layer, len(run.classes))
 
 
-def _train(
-    model: nn.Module,
-    train: ArraySet,
-    validation: ArraySet,
-    settings: Training,
-    *,
-    run: FitRun,
-    start: FitState | None,
-    progress: Progress | None,
-) -> FitState:
-    """Train from ``start`` to the end, saving every epoch."""
+class _TrainingData(NamedTuple):
+    batches: EpochBatches
+    weights: Tensor | None
+
+
+def _training_data(model: nn.Module, train: SampleSet, bands: Bands, settings: Training, run: FitRun) -> _TrainingData:
+    """The batches that a network learns from, and the weight of each class in the loss."""
+    kind = TileBatches if isinstance(model, TileNetwork) else TrainingBatches
+    batches: TileBatches | TrainingBatches = kind(
+        train,
+        Augmentation(settings.flips, settings.drop_layers, run.band_layer),
+        batch_size=settings.batch_size,
+        seed=run.seed,
+        balanced=settings.sampling == "balanced",
+    )
+    weights = None
+    if settings.class_weights == "inverse":
+        # what balanced sampling has made even already is not weighted a second time
+        weights = torch.from_numpy(class_weights(train.label, len(run.classes), batches.turns))
+    mixing = Mixing.of(settings)
+    return _TrainingData(MixedBatches(batches, mixing, bands, seed=run.seed) if mixing else batches, weights)
+
+
+def take_part(job: FitJob, seat: Seat) -> None:
+    """Train along in a process that does not lead; nothing is written."""
+    keep_freed_memory()
+    with reproducible(seed=job.run.seed, threads=job.run.threads):
+        _train(job, seat, None)
+
+
+def _train(job: FitJob, seat: Seat, progress: Progress | None) -> FitState:
+    """Train from where the job begins to the end; the process that leads saves every epoch."""
+    model, settings, run, start = job.model, job.settings, job.run, job.start
+    data = _training_data(model, job.train, _normalise(model, job.train, run), settings, run)
+    validation = plain_batches(model, job.validation, settings.batch_size)
     last: list[FitState] = []
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(epoch_log(run.folder, [] if start is None else start.history)) if seat.leads else None
 
-    def keep(state: FitState) -> None:
-        last[:] = [state]
-        save_state(run.folder, run.key, state)
-        if progress is not None:
-            progress({**state.history[-1], "epochs": settings.epochs, "best_epoch": state.best_epoch})
+        def keep(state: FitState) -> None:
+            last[:] = [state]
+            if log is not None:
+                save_state(run.folder, run.key, state)
+                log(state.history[-1])
+            if progress is not None:
+                progress({**state.history[-1], "epochs": settings.epochs, "best_epoch": state.best_epoch})
 
-    augmentation = Augmentation(settings.flips, settings.drop_layers, run.band_layer)
-    batches = TrainingBatches(train, augmentation, batch_size=settings.batch_size, seed=run.seed)
-    inverse = settings.class_weights == "inverse"
-    weights = torch.from_numpy(class_weights(train.label, len(run.classes))) if inverse else None
-    if start is not None:
-        model.load_state_dict(start.model)
-    with _quiet_lightning():
+        if start is not None:
+            model.load_state_dict(start.model)
+        stack.enter_context(quiet_lightning())
         from wetmap.training.module import ModulePlan
 
-        plan = ModulePlan(settings, run.classes, weights, run.seed, start, keep)
-        with fresh_statistics(model, len(batches)):
-            _run_lightning(model, batches, PlainBatches(validation, batch_size=settings.batch_size), plan, run.folder)
+        plan = ModulePlan(settings, run.classes, data.weights, run.seed, start, keep, seat, run.clock)
+        with fresh_statistics(model, len(data.batches)):
+            run_lightning(model, data.batches, validation, plan, run.folder)
     return last[0]
 
 
@@ -291,63 +336,6 @@ def fresh_statistics(model: nn.Module, steps: int) -> Iterator[None]:
             norm.momentum = momentum
 
 
-def _run_lightning(
-    model: nn.Module, batches: TrainingBatches, validation: PlainBatches, plan: ModulePlan, folder: Path
-) -> None:
-    import lightning
-    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-    from wetmap.training.module import GRADIENT_NORM, FitModule
-
-    trainer = lightning.Trainer(
-        accelerator="auto",
-        devices=1,
-        # One process on one device: a Slurm job's variables are not for this trainer.
-        plugins=[LightningEnvironment()],
-        max_epochs=plan.settings.epochs - (0 if plan.start is None else plan.start.epochs_done),
-        gradient_clip_val=GRADIENT_NORM,
-        default_root_dir=folder,
-        enable_checkpointing=False,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    try:
-        trainer.fit(FitModule(model, batches, plan), train_dataloaders=batches, val_dataloaders=validation)
-    except SIGTERMException as stop:
-        # Lightning's exception would end the process with status 0.
-        raise SystemExit(128 + signal.SIGTERM) from stop
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            # Lightning turns Ctrl-C into exit status 1; the command line decides what it means.
-            raise KeyboardInterrupt from stop
-        raise
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Import and run Lightning without its announcements, and without what its import does to the process."""
-    loggers = [logging.getLogger(name) for name in LIGHTNING_LOGGERS]
-    formatter = warnings.formatwarning
-    with warnings.catch_warnings():
-        import lightning.fabric  # sets levels, warning filters and the format of warnings
-        import lightning.pytorch  # noqa: F401
-
-        for message in LIGHTNING_WARNINGS:
-            warnings.filterwarnings("ignore", message=f"^{re.escape(message)}$", category=FutureWarning)
-        levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-            warnings.formatwarning = formatter
-
-
 def _check(train: ArraySet, validation: ArraySet, settings: Training, run: FitRun) -> None:
     _check_role(train, "training", run)
     _check_role(validation, "validation", run)
@@ -366,6 +354,32 @@ def _check_role(arrays: ArraySet, role: str, run: FitRun) -> None:
             f"The {role} windows have {arrays.features.shape[1]} bands, and {len(run.band_layer)} were expected.",
             do="Delete the patch cubes and run wetmap train again.",
         )
+
+
+def _warn_of_unseen_bands(train: ArraySet, run: FitRun) -> tuple[str, ...]:
+    """Say which bands were observed in no training window; a model of none of them is refused."""
+    n = len(train.label)
+    names = run.bands or tuple(f"number {number}" for number in range(1, len(run.band_layer) + 1))
+    unseen = [
+        name
+        for band, (name, layer) in enumerate(zip(names, run.band_layer, strict=True))
+        if not (np.isfinite(train.features[:, band]) & train.observed[:, layer]).any()
+    ]
+    if len(unseen) == len(names):
+        raise TrainingError(
+            f"None of the {len(names)} bands was observed in any of the {n} training windows.",
+            do="Widen the seasons or allow more cloud (optical.max_cloud_percent), or add reference data elsewhere.",
+        )
+    if not unseen:
+        return ()
+    several = len(unseen) > 1
+    note = (
+        f"Band{'s' if several else ''} {', '.join(unseen)} {'were' if several else 'was'} observed in none of the {n} "
+        f"training windows: the model is trained without {'them' if several else 'it'}, and maps do not use "
+        f"{'them' if several else 'it'} either. Widen the season, or leave the sensor out of the recipe."
+    )
+    warnings.warn(note, TrainingWarning, stacklevel=3)
+    return (note,)
 
 
 def _check_classes(train: ArraySet, classes: Sequence[str]) -> None:

@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from wetmap.errors import TrainingError
 from wetmap.models.supervit import KEEP_RATES, SuperVit, SuperVitDense
 from wetmap.training.data import Batch
+from wetmap.training.losses import in_full
 
 #: From logits and target to the mean loss.
 Criterion = Callable[[Tensor, Tensor], Tensor]
+
+#: What a SeedSequence is for, beside (seed, epoch, step); the streams 0 to 2 and 4 are those of the samples.
+CHOICE_STREAM = 3
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,19 @@ class StepLosses(NamedTuple):
     """Divergence of the pruned smaller size from it."""
 
 
+def choices_of_step(sizes: int, seed: int, epoch: int, step: int) -> Choices:
+    """What a step of a run trains: from (seed, epoch, step) alone, so that a stopped run goes on with the same draws.
+
+    Args:
+        sizes: Number of sizes of the model.
+        seed: Seed of the run.
+        epoch: Number of the epoch, from 0.
+        step: Number of the step in the epoch, from 0.
+    """
+    stream = np.random.SeedSequence([seed, epoch, step, CHOICE_STREAM])
+    return draw_choices(sizes, np.random.Generator(np.random.PCG64(stream)))
+
+
 def draw_choices(sizes: int, generator: np.random.Generator, keep_rates: Sequence[float] = KEEP_RATES) -> Choices:
     """Draw what a step trains: the largest size's rate, the smaller size, the smaller size's rate, in this order.
 
@@ -72,7 +90,13 @@ def draw_choices(sizes: int, generator: np.random.Generator, keep_rates: Sequenc
     )
 
 
-def super_step(model: SuperVit | SuperVitDense, batch: Batch, criterion: Criterion, choices: Choices) -> StepLosses:
+def super_step(
+    model: SuperVit | SuperVitDense,
+    batch: Batch,
+    criterion: Criterion,
+    choices: Choices,
+    backward: Callable[[Tensor], None] = torch.Tensor.backward,
+) -> StepLosses:
     """Add the gradients of four networks to those that are there.
 
     Set the gradients to zero before and take one step of the optimiser after. The position table of a size that was not
@@ -83,17 +107,18 @@ def super_step(model: SuperVit | SuperVitDense, batch: Batch, criterion: Criteri
         batch: Features, observed, and what ``criterion`` compares the logits with.
         criterion: For the networks with all tokens.
         choices: From ``draw_choices``.
+        backward: Adds a loss's gradients; Lightning has its own.
     """
     features, observed, target = batch
     losses: list[Tensor] = []
     drawn = ((len(model.shape.tokens) - 1, choices.largest_keep), (choices.smaller, choices.smaller_keep))
     for size, keep in drawn:
-        logits = model(features, observed, model.operating_point(size_index=size, keep=1.0))
+        logits = in_full(model(features, observed, model.operating_point(size_index=size, keep=1.0)))
         loss = criterion(logits, target)
-        loss.backward()  # type: ignore[no-untyped-call]
-        pruned = model(features, observed, model.operating_point(size_index=size, keep=keep))
+        backward(loss)
+        pruned = in_full(model(features, observed, model.operating_point(size_index=size, keep=keep)))
         distance = divergence(pruned, logits.detach())
-        distance.backward()  # type: ignore[no-untyped-call]
+        backward(distance)
         losses += [loss.detach(), distance.detach()]
     return StepLosses(*losses)
 
