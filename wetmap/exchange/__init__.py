@@ -1,0 +1,1 @@
+"""Weights and networks that come from other programs or go to them."""
