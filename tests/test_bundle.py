@@ -18,15 +18,16 @@ import torch
 from wetmap import models
 from wetmap.bundle import (
     Bundle,
+    CardCalibration,
     CardHistory,
     CardSeason,
     ModelCard,
     Payload,
     check_fits,
-    forest_payload,
     load_bundle,
     load_predictor,
     network_payload,
+    pixel_payload,
     save_bundle,
 )
 from wetmap.classes import MapClass
@@ -34,6 +35,7 @@ from wetmap.cube import Band
 from wetmap.errors import BundleError, UsageError, WorkspaceError
 from wetmap.models.contract import Geometry
 from wetmap.models.forest import ForestSettings, fit_forest
+from wetmap.models.pixels import PixelModel, PixelSamples, fit_pixel_model
 from wetmap.training.metrics import scores
 
 BANDS = (
@@ -124,7 +126,7 @@ def test_a_forest_comes_back_whole(tmp_path: Path) -> None:
     x, y = generator.standard_normal((60, 3)).astype(np.float32), np.arange(60) % 3
     settings = ForestSettings(layers=2, band_layer=(0, 0, 1))
     forest = fit_forest(x, y, classes=3, trees=5, seed=1, threads=1, settings=settings)
-    payload = forest_payload(forest)
+    payload = pixel_payload(forest)
     save_bundle(tmp_path / "forest", _card(payload, "forest", forest.geometry, window=1), payload)
     predictor = load_predictor(load_bundle(tmp_path / "forest"))
     features, observed = _tile(predictor.geometry)
@@ -134,10 +136,73 @@ def test_a_forest_comes_back_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(probabilities, mine)
 
 
+def test_the_cards_temperature_divides_the_logits(
+    tmp_path: Path, network: torch.nn.Module, payload: Payload, saved: Bundle
+) -> None:
+    features, observed = _tile(network.geometry)
+    plain = load_predictor(saved).tile_probabilities(features, observed)
+    answers: dict[float, np.ndarray] = {}
+    for temperature in (1.0, 2.0):
+        calibration = CardCalibration(temperature=temperature, n=40, bins=15, ece_before=0.2, ece_after=0.1)
+        card = _card(payload, WINDOW_MODEL, network.geometry, calibration=calibration)
+        save_bundle(tmp_path / "warm", card, payload)
+        bundle = load_bundle(tmp_path / "warm")
+        assert bundle.card.calibration == calibration
+        answers[temperature] = load_predictor(bundle).tile_probabilities(features, observed)
+    assert answers[1.0].tobytes() == plain.tobytes()
+    expected = torch.from_numpy(plain).double().log().div(2).softmax(1).float().numpy()
+    np.testing.assert_allclose(answers[2.0], expected, rtol=1e-6)
+    assert (answers[2.0].max(axis=1) < plain.max(axis=1)).all()
+    np.testing.assert_array_equal(answers[2.0].argmax(axis=1), plain.argmax(axis=1))
+
+
+def test_a_card_from_before_temperatures_still_loads(saved: Bundle) -> None:
+    _edit(saved, lambda data: data.pop("calibration"))
+    assert load_bundle(saved.folder).card == saved.card
+
+
+def _boosting(classes: int = 3) -> PixelModel:
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((90, 3)).astype(np.float32), np.arange(90) % 3
+    samples = PixelSamples(x + y[:, None].astype(np.float32), y, classes, 2, (0, 0, 1))
+    return fit_pixel_model("boosting", samples, options={"trees": 4}, seed=1, threads=1)
+
+
+def test_boosting_comes_back_whole(tmp_path: Path) -> None:
+    boosting = _boosting()
+    payload = pixel_payload(boosting)
+    save_bundle(tmp_path / "boosting", _card(payload, "boosting", boosting.geometry, window=1), payload)
+    assert sorted(path.name for path in (tmp_path / "boosting").iterdir()) == ["boosting.safetensors", "model.json"]
+    bundle = load_bundle(tmp_path / "boosting")
+    assert bundle.card.options == {"trees": 100, "learning_rate": 0.1, "leaves": 31, "class_weight": "balanced"}
+    predictor = load_predictor(bundle, threads=2)
+    features, observed = _tile(predictor.geometry)
+    probabilities = predictor.tile_probabilities(features, observed)
+    assert probabilities.dtype == np.float32
+    mine = boosting.tile_probabilities(torch.from_numpy(features), torch.from_numpy(observed)).numpy()
+    np.testing.assert_array_equal(probabilities, mine)
+
+
+def test_boosting_of_other_classes_is_refused(tmp_path: Path) -> None:
+    boosting = _boosting(classes=4)
+    payload = pixel_payload(boosting)
+    saved = save_bundle(tmp_path / "boosting", _card(payload, "boosting", boosting.geometry), payload)
+    with pytest.raises(BundleError, match="model boosting is of 3 bands, 2 layers and 4 classes, and its card of 3, 2"):
+        load_predictor(saved)
+
+
+@pytest.mark.parametrize("name", ["forest.skops", "boosting.safetensors"])
+def test_a_network_under_the_name_of_trees_is_refused(tmp_path: Path, payload: Payload, name: Any) -> None:
+    other = Payload(name, payload.data)
+    saved = save_bundle(tmp_path / "model", _card(other, "forest", Geometry(64, 0, 1)), other)
+    with pytest.raises(BundleError):
+        load_predictor(saved)
+
+
 def test_a_forest_of_other_bands_is_refused(tmp_path: Path) -> None:
     x, y = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32), np.arange(20) % 2
     forest = fit_forest(x, y, classes=2, trees=2, seed=1, threads=1)
-    payload = forest_payload(forest)
+    payload = pixel_payload(forest)
     saved = save_bundle(tmp_path / "forest", _card(payload, "forest", forest.geometry), payload)
     with pytest.raises(BundleError, match="of 3 bands, 1 layers and 2 classes, and its card of 3, 2 and 3"):
         load_predictor(saved)
@@ -313,8 +378,8 @@ def test_refuses_a_card_that_makes_no_sense(
 
 
 def test_refuses_a_model_the_registry_does_not_know(saved: Bundle) -> None:
-    _edit(saved, lambda data: data.update(model="swin"))
-    with pytest.raises(BundleError, match="swin cannot be made: There is no model called 'swin'"):
+    _edit(saved, lambda data: data.update(model="swine"))
+    with pytest.raises(BundleError, match="swine cannot be made: There is no model called 'swine'"):
         load_predictor(load_bundle(saved.folder))
 
 

@@ -1,7 +1,7 @@
 """A trained model on disk: save it, load it, refuse what does not fit.
 
 A bundle is a directory of two files: ``model.json``, the card, which says what the model expects and what it answers,
-and the weights, safetensors for a network and skops for a forest. Nothing in it is a pickle.
+and the weights: safetensors for a network or boosted trees, skops for a forest. Nothing in it is a pickle.
 """
 
 from __future__ import annotations
@@ -13,24 +13,36 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from wetmap.errors import BundleError, UsageError, WetmapError
-from wetmap.model_card import CardHistory, CardSeason, ModelCard, WeightsFile, card_json, check_fits
+from wetmap.model_card import (
+    CardCalibration,
+    CardHistory,
+    CardSeason,
+    ModelCard,
+    WeightsFile,
+    WeightsName,
+    card_json,
+    check_fits,
+)
 from wetmap.models.contract import Geometry, MapModel
+from wetmap.models.points import Point, set_point
+from wetmap.training.calibration import tempered
 from wetmap.workspace import disk_full
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from wetmap.models.forest import ForestModel
+    from wetmap.models.pixels import PixelModel
 
 __all__ = [
     "Bundle",
+    "CardCalibration",
     "CardHistory",
     "CardSeason",
     "ModelCard",
@@ -40,14 +52,17 @@ __all__ = [
     "check_fits",
     "forest_payload",
     "load_bundle",
+    "load_network",
     "load_predictor",
     "network_payload",
+    "pixel_payload",
     "save_bundle",
 ]
 
 CARD_FILE: Final = "model.json"
 NETWORK_FILE: Final = "weights.safetensors"
-FOREST_FILE: Final = "forest.skops"
+#: The weights file of each model of pixels.
+PIXEL_FILES: Final[dict[str, WeightsName]] = {"forest": "forest.skops", "boosting": "boosting.safetensors"}
 #: Layout of a bundle; a newer one is refused.
 FORMAT_VERSION = 1
 
@@ -56,7 +71,7 @@ FORMAT_VERSION = 1
 class Payload:
     """The contents of a weights file."""
 
-    name: Literal["weights.safetensors", "forest.skops"]
+    name: WeightsName
     """File name in the bundle."""
     data: bytes
     """The file."""
@@ -90,9 +105,12 @@ def network_payload(state: Mapping[str, Tensor]) -> Payload:
     return Payload(NETWORK_FILE, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
 
 
-def forest_payload(forest: ForestModel) -> Payload:
-    """The weights file of a random forest."""
-    return Payload(FOREST_FILE, forest.to_bytes())
+def pixel_payload(model: PixelModel) -> Payload:
+    """The weights file of a random forest or of boosted trees."""
+    return Payload(PIXEL_FILES[model.kind], model.to_bytes())
+
+
+forest_payload = pixel_payload
 
 
 def save_bundle(folder: Path, card: ModelCard, payload: Payload) -> Bundle:
@@ -198,7 +216,7 @@ def _read_card(folder: Path) -> ModelCard:
 
 
 class Predictor:
-    """A model ready to map with, network or forest, behind one contract of NumPy arrays."""
+    """A model ready to map with, network or trees, behind one contract of NumPy arrays."""
 
     def __init__(self, model: MapModel, card: ModelCard, *, threads: int = 1) -> None:
         self._model = model
@@ -219,7 +237,8 @@ class Predictor:
             observed: (B, L, T + 2m, T + 2m) bool.
 
         Returns:
-            (B, K, T, T) float32, sums to 1 over the classes. At a fixed number of threads it depends on the tile alone.
+            (B, K, T, T) float32, sums to 1 over the classes, with the card's temperature. At a fixed number of threads
+            it depends on the tile alone.
 
         Raises:
             UsageError: The shapes do not fit the model.
@@ -234,49 +253,73 @@ class Predictor:
                     torch.from_numpy(np.require(features, np.float32, ["C", "W"])),
                     torch.from_numpy(np.require(observed, np.bool_, ["C", "W"])),
                 )
-            return np.asarray(found.float().numpy(), dtype=np.float32)
+            answers = np.asarray(found.float().numpy(), dtype=np.float32)
         finally:
             torch.set_num_threads(before)
+        calibration = self.card.calibration
+        return answers if calibration is None else tempered(answers, calibration.temperature, floor=calibration.floor)
 
 
-def load_predictor(bundle: Bundle, *, threads: int = 1) -> Predictor:
+def load_predictor(bundle: Bundle, *, threads: int = 1, point: Point | None = None) -> Predictor:
     """Make the model of a bundle, ready to map with on the CPU.
 
     Args:
         bundle: What ``load_bundle`` gave.
         threads: Threads of a network; part of the numerics.
+        point: Which of several networks in one set of weights maps; None: all tokens of the largest size.
 
     Raises:
         BundleError: The registry does not know the model or its options, or the weights are of another network.
+        UsageError: A point is given that the model does not have.
     """
     card, data = bundle.card, bundle.payload.data
-    model = _forest(card, data) if bundle.payload.name == FOREST_FILE else _network(card, data)
+    kinds = {file: kind for kind, file in PIXEL_FILES.items()}
+    kind = kinds.get(bundle.payload.name)
+    model = _network(card, data) if kind is None else _pixel_model(kind, card, data)
     if model.geometry != card.geometry:
         raise BundleError(
             f"The card says tile, margin and stride {_geometry(card.geometry)}, and the model has "
             f"{_geometry(model.geometry)}.",
             do="Run wetmap train again with this version.",
         )
+    if point is not None:
+        set_point(model, point)
     return Predictor(model, card, threads=threads)
+
+
+def load_network(bundle: Bundle) -> nn.Module:
+    """The network of a bundle, in evaluation mode on the CPU, for what is not mapping.
+
+    Raises:
+        BundleError: The model is not a network, the registry does not know it or its options, or the weights are of
+            another network.
+    """
+    card = bundle.card
+    if bundle.payload.name in PIXEL_FILES.values():
+        raise BundleError(
+            f"The model {card.model} answers for single pixels and is not a network.",
+            do="Give the folder of a network, such as wetmapformer-window.",
+        )
+    return cast("nn.Module", _network(card, bundle.payload.data))
 
 
 def _geometry(geometry: Geometry) -> str:
     return f"{geometry.tile}, {geometry.margin}, {geometry.stride}"
 
 
-def _forest(card: ModelCard, data: bytes) -> MapModel:
-    from wetmap.models.forest import ForestModel
+def _pixel_model(kind: str, card: ModelCard, data: bytes) -> MapModel:
+    from wetmap.models.pixels import pixel_class
 
-    forest = ForestModel.from_bytes(data)
+    model = pixel_class(kind).from_bytes(data)
     mine = (len(card.bands), len(card.layers), len(card.classes))
-    theirs = (forest.bands, forest.layers, forest.classes)
+    theirs = (model.bands, model.layers, model.classes)
     if mine != theirs:
         raise BundleError(
-            f"The forest is of {theirs[0]} bands, {theirs[1]} layers and {theirs[2]} classes, and its card of "
+            f"The model {kind} is of {theirs[0]} bands, {theirs[1]} layers and {theirs[2]} classes, and its card of "
             f"{mine[0]}, {mine[1]} and {mine[2]}.",
             do=_RETRAIN,
         )
-    return forest
+    return model
 
 
 def _network(card: ModelCard, data: bytes) -> MapModel:
@@ -302,7 +345,13 @@ def _network(card: ModelCard, data: bytes) -> MapModel:
     except (RuntimeError, SafetensorError) as error:
         raise BundleError(
             f"The weights are of another network than {card.model} with these bands and classes "
-            f"({str(error).splitlines()[0]}).",
+            f"({_first_difference(error)}).",
             do="Run wetmap train again with this version.",
         ) from error
     return cast("MapModel", model.eval())
+
+
+def _first_difference(error: Exception) -> str:
+    """What PyTorch says first, below its heading."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return lines[min(1, len(lines) - 1)].rstrip(".") if lines else type(error).__name__

@@ -105,5 +105,13 @@ class ReferenceWarning(WetmapWarning):
     """Reference features or classes were left out, or are thin."""
 
 
+class TrainingWarning(WetmapWarning):
+    """A model is trained without something that it was meant to learn from."""
+
+
 class LeakWarning(WetmapWarning):
     """A split that lets training windows overlap test windows: its figures are optimistic."""
+
+
+class ModelFailedWarning(WetmapWarning):
+    """A model of a comparison could not be trained; its row says why."""

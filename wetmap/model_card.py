@@ -16,12 +16,17 @@ from wetmap.classes import MapClass
 from wetmap.cube import Band
 from wetmap.errors import BundleError
 from wetmap.models.contract import Geometry
+from wetmap.training.intervals import GroupScores
 from wetmap.training.metrics import Scores
+from wetmap.training.points import PointScore
 
 #: Resolutions that differ by less than this share are the same: a decimal read back from text.
 RESOLUTION_TOLERANCE = 1e-9
 #: Names given in a message before the rest is only counted.
 NAMES_IN_MESSAGE = 3
+
+#: What weights files are called: of a network, of a random forest, of boosted trees.
+WeightsName = Literal["weights.safetensors", "forest.skops", "boosting.safetensors"]
 
 
 class _Part(BaseModel):
@@ -39,7 +44,7 @@ class CardSeason(_Part):
 class WeightsFile(_Part):
     """The weights file that belongs to a card."""
 
-    name: Literal["weights.safetensors", "forest.skops"] = Field(description="File name in the bundle.")
+    name: WeightsName = Field(description="File name in the bundle.")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the file.")
     bytes: int = Field(ge=1, description="Size of the file, bytes.")
 
@@ -47,9 +52,23 @@ class WeightsFile(_Part):
 class CardHistory(_Part):
     """What became of the training."""
 
-    epochs: int = Field(ge=0, description="Epochs that were trained; 0 for a forest.")
+    epochs: int = Field(ge=0, description="Epochs that were trained; 0 for a model of pixels.")
     best_epoch: int = Field(ge=0, description="Epoch whose weights are in the bundle, from 0.")
     best_validation_macro_f1: float | None = Field(None, description="Its macro F1 on the validation fold, 0-1.")
+
+
+class CardCalibration(_Part):
+    """How the model's probabilities were made to mean what they say, for the class mix of the samples."""
+
+    temperature: float = Field(gt=0, description="What logits are divided by; 1 leaves the probabilities alone.")
+    floor: float = Field(0, ge=0, lt=1, description="Probabilities below it count as it.")
+    samples: Literal["validation"] = Field("validation", description="Samples the temperature was fitted on.")
+    n: int = Field(ge=1, description="Number of these samples.")
+    bins: int = Field(ge=1, description="Bins of equal width of the expected calibration error.")
+    ece_before: float = Field(ge=0, le=1, description="Expected calibration error on these samples without it, 0-1.")
+    ece_after: float = Field(ge=0, le=1, description="The same with it, on the samples it was fitted on, 0-1.")
+    test_ece_before: float | None = Field(None, ge=0, le=1, description="Without it, on the test fold, 0-1.")
+    test_ece_after: float | None = Field(None, ge=0, le=1, description="With it, on the test fold, 0-1.")
 
 
 class ModelCard(_Part):
@@ -66,8 +85,13 @@ class ModelCard(_Part):
     res_m: float = Field(gt=0, description="Pixel side that the model was trained at, metres.")
     seasons: tuple[CardSeason, ...] = Field((), description="Seasons trained on; for information.")
     scores: dict[str, Scores] = Field({}, description="Held-out scores of the model and of what it is compared with.")
+    intervals: dict[str, GroupScores] = Field(
+        {}, description="The same with 95 % intervals over reference features, for the models."
+    )
     split: str = Field("", description="How training and held-out samples were kept apart, in words.")
     history: CardHistory | None = Field(None, description="Summary of the training.")
+    points: tuple[PointScore, ...] = Field((), description="Validation accuracy of each operating point, if any.")
+    calibration: CardCalibration | None = Field(None, description="Temperature of the probabilities, if any.")
     simulated: bool = Field(description="True when any of the imagery or labels were simulated.")
     versions: dict[str, str] = Field({}, description="Versions of what made it; for information.")
     weights: WeightsFile = Field(description="The weights file.")

@@ -160,11 +160,39 @@ def test_simulated_is_said_on_top_and_again(page_of):
     assert text.count("SIMULATED") >= 3
 
 
-def test_a_leaky_split_is_warned_of_beside_its_scores(page_of):
-    text = page_of(leaks=True).text
-    assert "These scores are too good." in text
-    assert "no model saw" not in text
-    assert "no model saw in training" in page_of().text
+NOTE = "LEAKS: 98% of the test windows share pixels with training windows."
+
+
+def test_every_score_of_a_split_that_leaks_is_marked(page_of):
+    page = page_of(leak_note=NOTE)
+    assert "These scores are too good." in page.text
+    assert "no model saw" not in page.text
+    body = page.text.split("wetland map", 1)[1].strip()
+    assert body.startswith("LEAKS — the scores on this page are too good: 98% of the test windows")
+    for marked in (
+        "(scores: LEAKS)",
+        "LEAKS: macro F1 of wetmapformer-window",
+        "LEAKS: macro F1 of the random forest",
+        "LEAKS: macro F1 of always guessing",
+        "LEAKS: not to be quoted",
+        "LEAKS: For comparison",
+        "LEAKS: Held-out pixels. Rows",
+    ):
+        assert marked in page.text, marked
+    honest = page_of().text
+    assert "no model saw in training" in honest
+    assert "LEAKS" not in honest
+
+
+def test_the_split_is_shown_as_a_map_with_words(page_of):
+    target = io.BytesIO()
+    Image.new("RGB", (30, 20), "white").save(target, "png")
+    page = page_of(split_png=target.getvalue(), split_alt='Map of the samples: 3 "train"')
+    picture = page.all("img")[-1]
+    assert picture["alt"] == 'Map of the samples: 3 "train"'
+    assert (picture["width"], picture["height"]) == ("30", "20")
+    assert base64.b64decode(picture["src"].split(",", 1)[1]) == target.getvalue()
+    assert len(page_of().all("img")) == 2
 
 
 def test_nothing_is_fetched_from_anywhere(page_of):

@@ -35,6 +35,7 @@ RECIPE: dict[str, Any] = {
     ],
     "samples": {"per_class": 150},
     "splits": {"folds": 3, "block_m": 160},
+    "model": {"name": "wetmapformer-window"},
     "training": {"epochs": 4, "warmup_epochs": 1, "forest_trees": 20, "batch_size": 32},
     "predict": {"block_px": 64},
     "cluster": {"workers": 1},

@@ -75,7 +75,7 @@ def test_map_agrees_with_the_truth_far_better_than_a_guess(small: Path, wetmap: 
     result = json.loads(done.stdout)
     truth = result["truth"]
     assert truth["agreement"] > truth["commonest_agreement"] + 0.1
-    assert set(result["scores"]) == {"wetmapformer-window", "forest", "commonest class"}
+    assert set(result["scores"]) == {"wetmapformer-window", "forest", "boosting", "commonest class"}
     assert result["simulated"] is True
 
 

@@ -81,6 +81,7 @@ def write_real_recipe(
         "features": {"preset": "custom", "orbit_states": ["any"], "terrain": ["elevation", "slope", "tpi"]},
         "reference": {"path": str(files / "LULC" / f"{scene}.tif")},
         "classes": CLASSES[scene],
+        "model": {"name": "wetmapformer-window"},
         "cluster": {"workers": 1},
     }
     path = folder / "recipe.yaml"
@@ -271,7 +272,7 @@ def test_held_out_ground_is_apart_and_the_forest_beats_the_guess(coast: Path) ->
     assert score["forest"] > score["commonest class"] + 0.4
     assert score["forest"] > 0.7
     assert made["scores"]["forest"]["overall_accuracy"] > 0.7
-    assert set(score) == {"wetmapformer-window", "forest", "commonest class"}
+    assert set(score) == {"wetmapformer-window", "forest", "boosting", "commonest class"}
 
 
 def test_map_of_the_coast_is_a_coast(coast: Path) -> None:

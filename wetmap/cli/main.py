@@ -14,12 +14,13 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Annotated, NoReturn
 
 import typer
 
 from wetmap import __version__
-from wetmap.cli import doctor, fetch, predict, recipe, run, train
+from wetmap.cli import compare, doctor, fetch, model, predict, recipe, run, train
 from wetmap.errors import WetmapError, full_disk
 
 app = typer.Typer(
@@ -31,10 +32,12 @@ app = typer.Typer(
 )
 app.command("fetch")(fetch.fetch)
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("run")(run.run)
 app.command("doctor")(doctor.doctor)
 app.add_typer(recipe.app, name="recipe")
+app.add_typer(model.app, name="model")
 
 
 def _version(wanted: bool) -> None:
@@ -57,13 +60,32 @@ def main() -> None:
     """Entry point of the ``wetmap`` command."""
     _exit_at_once_on_ctrl_c()
     try:
-        app()
+        with _led_by_the_first_of_torchrun() as leads:
+            if leads:
+                app()
     except WetmapError as error:
         _fail(error)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         _fail(full_disk(error))
+
+
+@contextlib.contextmanager
+def _led_by_the_first_of_torchrun() -> Iterator[bool]:
+    """Whether this process runs the verb; under torchrun only the first does, and the others train along."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield True
+        return
+    from wetmap.training.ranks import dismiss, follow_torchrun
+
+    leads = os.environ["RANK"] == "0"
+    if not leads:
+        follow_torchrun()
+    try:
+        yield leads
+    finally:
+        dismiss()
 
 
 def _fail(error: WetmapError) -> NoReturn:

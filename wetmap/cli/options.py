@@ -17,7 +17,22 @@ if TYPE_CHECKING:
     from wetmap.stages.context import Context
 
 #: Flags that say how one command works, not what the map is: the workspace does not remember them.
-FOR_ONE_COMMAND = {"predict.bundle", "predict.block_px", "cluster.workers", "cluster.max_failed"}
+FOR_ONE_COMMAND = {
+    "predict.bundle",
+    "predict.block_px",
+    "predict.tokens",
+    "predict.keep",
+    "predict.budget",
+    "compare.models",
+    "compare.minutes",
+    "compare.folds",
+    "compare.window_px",
+    "cluster.workers",
+    "cluster.max_failed",
+}
+
+#: Two ways to say one thing: a flag for one of them puts aside what the recipe says with another.
+OPERATING_POINT = ("predict.tokens", "predict.keep", "predict.budget")
 
 AoiOption = Annotated[
     Path | None,
@@ -48,6 +63,22 @@ MaxFailedOption = Annotated[
         show_default=False,
     ),
 ]
+TokensOption = Annotated[
+    int | None,
+    typer.Option("--tokens", min=1, help="Of a SuperViT: tokens a side [default: the most].", show_default=False),
+]
+KeepOption = Annotated[
+    float | None,
+    typer.Option("--keep", help="Of a SuperViT: share of the tokens that is kept [default: 1].", show_default=False),
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        help="Of a SuperViT: time (20m, 1h30m) or rate (50k-px-per-s) to choose tokens and keep for, measured here.",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -74,6 +105,8 @@ def resolve_recipe(recipe: Path | None, workspace: Path | None, overrides: Mappi
         for name, value in overrides.items()
         if value is not None
     }
+    if any(name in given for name in OPERATING_POINT):
+        given = {**dict.fromkeys(OPERATING_POINT), **given}
     lasting = {name: value for name, value in given.items() if name not in FOR_ONE_COMMAND}
     own = load_recipe(recipe, given) if recipe is not None else None
     root = (

@@ -9,10 +9,13 @@ import typer
 
 from wetmap.cli.options import (
     AoiOption,
+    BudgetOption,
     DryRunOption,
     JsonOption,
+    KeepOption,
     MaxFailedOption,
     RecipeOption,
+    TokensOption,
     WorkersOption,
     WorkspaceOption,
     open_context,
@@ -33,6 +36,9 @@ def predict(
         int | None,
         typer.Option("--block-px", min=1, help="Side of a block, pixels; changes no pixel.", show_default=False),
     ] = None,
+    tokens: TokensOption = None,
+    keep: KeepOption = None,
+    budget: BudgetOption = None,
     workers: WorkersOption = None,
     max_failed: MaxFailedOption = None,
     dry_run: DryRunOption = False,
@@ -45,6 +51,9 @@ def predict(
         "aoi": aoi,
         "predict.bundle": bundle,
         "predict.block_px": block_px,
+        "predict.tokens": tokens,
+        "predict.keep": keep,
+        "predict.budget": budget,
         "cluster.workers": workers,
         "cluster.max_failed": max_failed,
     }

@@ -9,9 +9,12 @@ import typer
 
 from wetmap.cli.options import (
     AoiOption,
+    BudgetOption,
     DryRunOption,
     JsonOption,
+    KeepOption,
     MaxFailedOption,
+    TokensOption,
     WorkersOption,
     WorkspaceOption,
     open_context,
@@ -22,6 +25,9 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).", show_default=False)],
     aoi: AoiOption = None,
     workspace: WorkspaceOption = None,
+    tokens: TokensOption = None,
+    keep: KeepOption = None,
+    budget: BudgetOption = None,
     workers: WorkersOption = None,
     max_failed: MaxFailedOption = None,
     dry_run: DryRunOption = False,
@@ -30,7 +36,14 @@ def run(
     """Do all of it from one recipe: fetch, train, predict."""
     from wetmap.cli.output import emit
 
-    overrides = {"aoi": aoi, "cluster.workers": workers, "cluster.max_failed": max_failed}
+    overrides = {
+        "aoi": aoi,
+        "predict.tokens": tokens,
+        "predict.keep": keep,
+        "predict.budget": budget,
+        "cluster.workers": workers,
+        "cluster.max_failed": max_failed,
+    }
     with open_context(recipe, workspace, overrides, as_json=as_json) as context:
         from wetmap.stages import chain, summary
 

@@ -37,6 +37,10 @@ def train(
     model: Annotated[
         str | None, typer.Option("--model", help="Name of the model to train.", show_default=False)
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--start", help="Weights to begin from, of `wetmap model import`.", show_default=False),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Passes over the samples, at most.", show_default=False)
     ] = None,
@@ -54,6 +58,7 @@ def train(
         "reference.layer": layer,
         "model.name": model,
         "training.epochs": epochs,
+        "training.start": start,
         "cluster.workers": workers,
     }
     with open_context(recipe, workspace, overrides, as_json=as_json) as context:

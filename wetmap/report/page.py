@@ -7,6 +7,7 @@ same map gives the same bytes.
 from __future__ import annotations
 
 import base64
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 import jinja2
+from PIL import Image
 
 from wetmap.classes import MEASURE_RAMP, MapClass
 from wetmap.errors import UsageError
@@ -22,6 +24,8 @@ from wetmap.workspace import write_bytes
 
 #: Longer side of a picture on the page, in the page's letter sizes: a tall map still fits a screen.
 TALLEST_REM = 44
+#: Marks every figure that comes from a split that leaks.
+LEAKS_MARK = "LEAKS"
 
 
 class ClassScore(TypedDict):
@@ -126,8 +130,13 @@ class ReportData:
     """Scores of always answering that class."""
     split: Sequence[tuple[str, str]] = ()
     """How training and held-out samples were kept apart: (what, value)."""
-    leaks: bool = False
-    """True for a split that lets training windows overlap held-out ones: the page then warns beside the scores."""
+    leak_note: str = ""
+    """What is wrong with the scores of a split that lets training windows overlap held-out ones, beginning with
+    ``LEAKS_MARK``: the page then says so on top and at every score. Empty where nothing leaks."""
+    split_png: bytes | None = None
+    """The split as a map, PNG."""
+    split_alt: str = ""
+    """The same in words."""
     scenes: Sequence[ScenesUsed] = ()
     """Scenes by season and sensor."""
     skipped: Sequence[tuple[str, str]] = ()
@@ -179,6 +188,9 @@ def _view(data: ReportData) -> dict[str, Any]:
         "confidence": None if confidence is None else _embedded(confidence),
         "ramp": ", ".join(MEASURE_RAMP),
         "scores": _score_rows(data),
+        "mark": f"{LEAKS_MARK}: " if data.leak_note else "",
+        "leak_text": data.leak_note.removeprefix(f"{LEAKS_MARK}: "),
+        "split": None if data.split_png is None else _split_view(data.split_png),
         "figures": [*_key_figures(data), *data.figures],
         "scenes_used": sum(row.used for row in data.scenes),
     }
@@ -222,6 +234,17 @@ def _embedded(picture: Picture) -> dict[str, Any]:
     }
 
 
+def _split_view(png: bytes) -> dict[str, Any]:
+    with Image.open(io.BytesIO(png)) as image:
+        width, height = image.size
+    return {
+        "source": "data:image/png;base64," + base64.b64encode(png).decode("ascii"),
+        "width": width,
+        "height": height,
+        "longest_rem": f"{TALLEST_REM * min(1.0, width / height):.2f}",
+    }
+
+
 def _alt(data: ReportData, legend: Sequence[Mapping[str, Any]]) -> str:
     """The map in words, for those who do not see it: its largest classes."""
     largest = sorted((row for row in legend if row["pixels"]), key=lambda row: -row["share"])[:3]
@@ -258,7 +281,8 @@ def _key_figures(data: ReportData) -> list[tuple[str, str]]:
         (data.baseline, f"macro F1 of the {data.baseline_name}"),
         (data.guess, "macro F1 of always guessing the commonest class"),
     )
-    return [(_score(scores["macro_f1"]), label) for scores, label in named if scores is not None]
+    mark = f"{LEAKS_MARK}: " if data.leak_note else ""
+    return [(_score(scores["macro_f1"]), f"{mark}{label}") for scores, label in named if scores is not None]
 
 
 def _score(value: float | None) -> str:

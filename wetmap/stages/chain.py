@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from wetmap.errors import WetmapWarning, WorkspaceError
+from wetmap.stages import compare as compare_stage
 from wetmap.stages import cubes, mosaic, plan, report, simulate
 from wetmap.stages import fetch as fetch_stage
 from wetmap.stages import predict as predict_stage
@@ -29,6 +30,14 @@ def train(context: Context) -> None:
     _need_cube(context)
     cubes.run(context)
     train_stage.run(context)
+    context.remember()
+
+
+def compare(context: Context) -> None:
+    """Cube and reference data to a table of models."""
+    cubes.reference_of(context)
+    _need_cube(context)
+    compare_stage.run(context)
     context.remember()
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from wetmap import models
+from wetmap.bundle import load_bundle
 from wetmap.errors import RecipeError, UsageError
 from wetmap.geo import make_grid, read_aoi
 from wetmap.imagery.indices import index_bands
 from wetmap.recipe import Recipe, Sensor
 from wetmap.sources import check_bands, open_archive
+from wetmap.stages import operating_point
 from wetmap.stages.plan import sensors_wanted, source_bands
 
 
@@ -27,10 +29,15 @@ def check_recipe(recipe: Recipe) -> str:
     for name in recipe.features.indices:
         index_bands(name)
     models.resolve_options(recipe.model.name, recipe.model.options)
+    if recipe.predict.bundle is None:
+        operating_point.check_model(recipe.model.name, recipe.predict)
     if recipe.reference not in {None, "simulated"}:
         _need(recipe.reference.path, "reference.path")  # type: ignore[union-attr]  # neither None nor a word
     if recipe.predict.bundle is not None:
         _need(recipe.predict.bundle / "model.json", "predict.bundle")
+        load_bundle(recipe.predict.bundle)
+    elif recipe.training.start is not None:
+        _need(recipe.training.start, "training.start")
     for sensor in sensors_wanted(recipe):
         _check_catalogue(recipe, sensor)
     if recipe.aoi is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from wetmap.cluster import Workers, explain
@@ -75,6 +75,11 @@ class Context:
         """The one grid that everything is on."""
         part = self.recipe.grid
         return make_grid(self.aoi, res_m=part.res_m, crs=part.crs, align=part.align)
+
+    def with_test_fold(self, fold: int) -> Context:
+        """The same run with another fold held out for testing."""
+        splits = self.recipe.splits.model_copy(update={"test_fold": fold})
+        return replace(self, recipe=self.recipe.model_copy(update={"splits": splits}))
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Stage cubes: reference data becomes labelled windows, divided into folds in space."""
+"""Stage cubes: reference data becomes labelled windows, divided into folds in space; and a map of the division."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from wetmap.errors import ReferenceDataError, ReferenceWarning, UsageError
 from wetmap.geo import Grid
 from wetmap.recipe import Reference
 from wetmap.recipe_file import plain
+from wetmap.report.split_picture import split_picture, split_words
 from wetmap.samples import Labels, draw_samples, read_reference, split_samples, write_patch_cubes
 from wetmap.stages import fetch, simulate
 from wetmap.stages.context import Context
-from wetmap.workspace import StageFolder, write_json
+from wetmap.stages.split_map import samples_table, split_map
+from wetmap.workspace import StageFolder, write_bytes, write_json
 
 #: Raised when the same request would give other samples.
-REVISION = 2
+REVISION = 3
 
 #: Files that belong to a Shapefile besides the .shp itself.
 SHAPEFILE_PARTS = (".dbf", ".shx", ".prj", ".cpg")
@@ -52,6 +54,8 @@ def reference_of(context: Context) -> _Reference:
         return _Reference(Reference(path=path, class_field="CLASS"), {"simulate": folder.key})
     if not wanted.path.exists():
         raise UsageError(f"The reference file {wanted.path} does not exist.", do="Give its path with --reference.")
+    if context.recipe.splits.kind != "sites":
+        wanted = wanted.model_copy(update={"site_field": None})  # features without a site are of use to other kinds
     asked = plain(wanted)
     asked["path"] = wanted.path.name
     return _Reference(wanted, {**asked, "sha256": _digest(wanted.path)})
@@ -65,8 +69,13 @@ def window_px(context: Context) -> int:
     return int(options.get("window", 8))
 
 
-def asked(context: Context) -> dict[str, Any]:
-    """What the stage is asked: the cube, the reference's content, the classes, the drawing and the split."""
+def asked(context: Context, side_px: int | None = None) -> dict[str, Any]:
+    """What the stage is asked: the cube, the reference's content, the classes, the drawing, the split, the window.
+
+    Args:
+        context: The run.
+        side_px: Side of the windows, pixels; None: that of the recipe's model.
+    """
     recipe = context.recipe
     return {
         "revision": REVISION,
@@ -75,21 +84,21 @@ def asked(context: Context) -> dict[str, Any]:
         "classes": [{k: v for k, v in plain(spec).items() if k != "colour"} for spec in recipe.classes],
         "samples": plain(recipe.samples),
         "splits": plain(recipe.splits),
-        "window_px": window_px(context),
+        "window_px": side_px or window_px(context),
         "seed": recipe.seed,
     }
 
 
-def folder_of(context: Context) -> StageFolder:
-    """The stage's folder."""
-    return context.workspace.stage("cubes", asked(context))
+def folder_of(context: Context, side_px: int | None = None) -> StageFolder:
+    """The stage's folder, for the recipe's model or for windows of another side, pixels."""
+    return context.workspace.stage("cubes", asked(context, side_px))
 
 
-def run(context: Context) -> StageFolder:
-    """Read the reference, draw, split, and cut the windows."""
-    folder = folder_of(context)
+def run(context: Context, side_px: int | None = None) -> StageFolder:
+    """Read the reference, draw, split, and cut the windows: for the recipe's model, or of another side, pixels."""
+    folder, side = folder_of(context, side_px), side_px or window_px(context)
     with context.workspace.lock("cubes"):
-        if not context.begin(folder, asked(context)):
+        if not context.begin(folder, asked(context, side_px)):
             return folder
         recipe, cube = context.recipe, Cube.open(fetch.cube_path(fetch.folder_of(context)))
         reference = reference_of(context).reference
@@ -106,16 +115,17 @@ def run(context: Context) -> StageFolder:
         split = split_samples(
             samples,
             recipe.splits,
-            window_px=window_px(context),
+            window_px=side,
             res_m=cube.grid.res_m,
             grid_shape=cube.grid.shape,
             classes=labels.classes,
             seed=recipe.seed,
         )
+        shown = split_map(split, samples, cube, context.aoi)
+        write_bytes(folder.path / "split.png", split_picture(shown))
+        write_bytes(folder.path / "samples.csv", samples_table(split, samples, cube.grid, labels.classes))
         thin = _warn_of_thin_classes(split.counts, recipe.samples.min_per_class)
-        patches = write_patch_cubes(
-            cube, labels, samples, split, window_px=window_px(context), path=folder.path / "patches.zarr"
-        )
+        patches = write_patch_cubes(cube, labels, samples, split, window_px=side, path=folder.path / "patches.zarr")
         write_json(
             folder.path / "manifest.json",
             {
@@ -124,6 +134,7 @@ def run(context: Context) -> StageFolder:
                 "reference": {**labels.report, "warnings": [*labels.report["warnings"], *thin]},
                 "labelled_ha": _labelled_ha(cube.grid, labels),
                 "split": split.summary,
+                "split_picture": split_words(shown),
                 "samples": patches.summary,
             },
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from wetmap.errors import BundleError
 from wetmap.geo import Block
 from wetmap.ledger import Entry
 from wetmap.mapping import Predictor, map_block, whole_tiles
-from wetmap.stages import fetch, plan, train
+from wetmap.models.points import Point
+from wetmap.stages import fetch, operating_point, plan, train
 from wetmap.stages.context import BlockTask, Context, run_blocks
 from wetmap.workspace import StageFolder, read_json, write_json
 
@@ -39,6 +40,7 @@ class _Work:
     bundle: Path
     target: Path
     threads: int
+    point: Point | None
 
 
 def bundle_folder(context: Context) -> Path:
@@ -47,7 +49,7 @@ def bundle_folder(context: Context) -> Path:
 
 
 def asked(context: Context) -> dict[str, Any]:
-    """What the stage is asked: the cube, the model, and the threads that decide how sums are ordered."""
+    """What the stage is asked: the cube, the model and its operating point, and the threads that order its sums."""
     elsewhere = context.recipe.predict.bundle
     card = None if elsewhere is None else elsewhere / "model.json"
     return {
@@ -55,6 +57,7 @@ def asked(context: Context) -> dict[str, Any]:
         "fetch": fetch.folder_of(context).key,
         "model": train.folder_of(context).key if card is None else _digest(card),
         "threads": context.workers.threads,
+        **operating_point.asked(context.recipe.predict),
     }
 
 
@@ -86,9 +89,12 @@ def run(context: Context) -> StageFolder:
     planned = plan.load(plan.folder_of(context))
     folder = folder_of(context)
     with context.workspace.lock("predict"):
+        # refused before anything is written
+        point = None if folder.complete else operating_point.settle(context, bundle, folder)
+        if not folder.complete:
+            load_predictor(bundle, point=point)  # what cannot be made is refused here, once, not in every worker
         if not context.begin(folder, asked(context)):
             return folder
-        load_predictor(bundle)  # a model that cannot be made is refused here, once, and not in every worker
         tile = bundle.card.geometry.tile
         block_px = _frozen_block(context, folder, whole_tiles(context.recipe.predict.block_px, tile))
         work = _Work(
@@ -97,6 +103,7 @@ def run(context: Context) -> StageFolder:
             bundle=bundle_folder(context),
             target=folder.path / "map.zarr",
             threads=context.workers.threads,
+            point=point,
         )
         _create(work.target, planned.grid.shape, block_px)
         wanted = [
@@ -111,15 +118,16 @@ def run(context: Context) -> StageFolder:
                 "failed": sorted(entry.block for entry in entries if entry.status == "failed"),
                 "block_px": block_px,
                 "tile_px": tile,
+                "operating_point": None if point is None else asdict(point),
             },
         )
     return folder
 
 
-def measure_rate(context: Context, bundle: Bundle) -> float:
+def measure_rate(context: Context, bundle: Bundle, point: Point | None = None) -> float:
     """Pixels per second of one worker, measured here and now on one tile of the middle of the cube."""
     cube = Cube.open(fetch.cube_path(fetch.folder_of(context)))
-    predictor = load_predictor(bundle, threads=context.workers.threads)
+    predictor = load_predictor(bundle, threads=context.workers.threads, point=point)
     tile = bundle.card.geometry.tile
     block = Block(0, 0, cube.grid.height // 2 // tile * tile, cube.grid.width // 2 // tile * tile, tile, tile)
     inside = np.ones((tile, tile), dtype=np.bool_)
@@ -162,15 +170,15 @@ def _create(path: Path, shape: tuple[int, int], block_px: int) -> None:
 
 
 @functools.lru_cache(maxsize=2)
-def _predictor(bundle: Path, _identity: str, threads: int) -> tuple[Predictor, NDArray[np.uint8]]:
+def _predictor(bundle: Path, _identity: str, threads: int, point: Point | None) -> tuple[Predictor, NDArray[np.uint8]]:
     loaded = load_bundle(bundle)
     codes = np.array([row.code for row in loaded.card.classes], dtype=np.uint8)
-    return load_predictor(loaded, threads=threads), codes
+    return load_predictor(loaded, threads=threads, point=point), codes
 
 
 def _map_block(task: BlockTask) -> Entry:
     work: _Work = task.work
-    predictor, codes = _predictor(work.bundle, _digest(work.bundle / "model.json"), work.threads)
+    predictor, codes = _predictor(work.bundle, _digest(work.bundle / "model.json"), work.threads, work.point)
     inside = plan.read_inside(work.inside, task.block)
     mapped = map_block(Cube.open(work.cube), predictor, task.block, inside)
     rows, cols = task.block.slices

@@ -10,10 +10,12 @@ from typing import Any, get_args
 from wetmap.bundle import Bundle
 from wetmap.classes import MapClass
 from wetmap.cube import Cube
+from wetmap.models.points import Point
 from wetmap.products.areas import AreaRow
 from wetmap.recipe import RastersSource, Recipe, Reference, Sensor, Sources, StacSource
 from wetmap.recipe_file import dump_recipe, plain
 from wetmap.report.page import ReportData, ScenesUsed, write_report
+from wetmap.samples.splits import LEAKS, leak_note
 from wetmap.stages import cubes, fetch, mosaic, plan, predict, train
 from wetmap.stages.context import Context
 from wetmap.stages.truth import agreement
@@ -21,7 +23,7 @@ from wetmap.training.metrics import Scores
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give another page.
-REVISION = 1
+REVISION = 2
 
 VERSIONS = ("wetmap", "torch", "scikit-learn", "rasterio", "numpy")
 
@@ -51,7 +53,8 @@ def run(context: Context) -> StageFolder:
             truth = agreement(context, classes)
             write_report(folder.path / "report.html", _data(context, bundle, classes, truth))
             scores = {name: row.to_json() for name, row in bundle.card.scores.items()} or None
-            write_json(folder.path / "manifest.json", {"stage": "report", "scores": scores, "truth": truth})
+            told = {"stage": "report", "scores": scores, "truth": truth, "leak_note": _leak_note(context, bundle)}
+            write_json(folder.path / "manifest.json", told)
         files = {
             path.name: path for path in sorted(made.path.iterdir()) if path.name not in {"asked.json", "manifest.json"}
         }
@@ -68,7 +71,7 @@ def _data(context: Context, bundle: Bundle, classes: Sequence[MapClass], truth: 
     rows = dict(card.scores)
     guess = rows.get("commonest class")
     baseline = rows.get(train.BASELINE) if card.model != train.BASELINE else None
-    split = _split(context)
+    split_png, split_alt = _split_picture(context)
     return ReportData(
         title=context.name,
         area=f"{context.aoi.name}, {context.aoi.area_ha:,.0f} ha",
@@ -86,8 +89,10 @@ def _data(context: Context, bundle: Bundle, classes: Sequence[MapClass], truth: 
         baseline=_scores(baseline),
         guess_name=_commonest(guess),
         guess=_scores(guess),
-        split=split,
-        leaks=any(value == "random-pixels-leaky" for _, value in split),
+        split=_split(context),
+        leak_note=_leak_note(context, bundle),
+        split_png=split_png,
+        split_alt=split_alt,
         scenes=_scenes(planned),
         skipped=[(row.id, row.reason) for row in planned.skipped] + _lost_reads(context),
         figures=[]
@@ -106,6 +111,7 @@ def _shown_recipe(context: Context) -> Recipe:
     return recipe.model_copy(
         update={
             "workspace": None,
+            "compare": type(recipe.compare)(),
             "grid": recipe.grid.model_copy(update={"align": recipe.grid.align and Path(recipe.grid.align.name)}),
             "sources": _without_folders(recipe.sources),
             "aoi": None if recipe.aoi is None else Path(recipe.aoi.name),
@@ -149,19 +155,41 @@ def _commonest(guess: Scores | None) -> str:
     return guess.classes[columns.index(max(columns))].name
 
 
+def _cubes_manifest(context: Context) -> dict[str, Any]:
+    """What the samples of this workspace were; empty for a model from elsewhere."""
+    return {} if context.recipe.predict.bundle is not None else cubes.folder_of(context).manifest or {}
+
+
 def _split(context: Context) -> list[tuple[str, str]]:
-    if context.recipe.predict.bundle is not None:
-        return []
-    data = (train.folder_of(context).manifest or {}).get("split", {})
+    data = _cubes_manifest(context).get("split", {})
     words = {
         "kind": "kind",
         "folds": "folds",
+        "test_fold": "fold held out for testing",
+        "test_site": "site held out for testing",
+        "validation_site": "site for choosing the epoch",
         "block_m": "side of the blocks (m)",
         "buffer_m": "distance kept between folds (m)",
         "dropped": "samples dropped by that distance",
         "leakage": "share of test windows that overlap a training window",
     }
     return [(text, f"{data[key]}") for key, text in words.items() if data.get(key) is not None]
+
+
+def _split_picture(context: Context) -> tuple[bytes | None, str]:
+    """The split as a map, and in words."""
+    manifest = _cubes_manifest(context)
+    if not manifest:
+        return None, ""
+    return (cubes.folder_of(context).path / "split.png").read_bytes(), manifest["split_picture"]
+
+
+def _leak_note(context: Context, bundle: Bundle) -> str:
+    """What is wrong with the scores of a split that leaks; a model from elsewhere says it on its card."""
+    split = _cubes_manifest(context).get("split")
+    if split is not None:
+        return leak_note(split)
+    return bundle.card.split if bundle.card.split.startswith(LEAKS) else ""
 
 
 def _scenes(planned: plan.Plan) -> list[ScenesUsed]:
@@ -198,7 +226,11 @@ def _notes(context: Context) -> list[str]:
         failed = (folder.manifest or {}).get("failed", [])
         if failed:
             notes.append(f"{len(failed)} blocks of {verb} failed and are missing: {', '.join(failed[:10])}.")
-    if context.recipe.predict.bundle is None:
-        reference = (cubes.folder_of(context).manifest or {}).get("reference", {})
-        notes += [str(note) for note in reference.get("warnings", [])]
-    return notes
+    point = (predict.folder_of(context).manifest or {}).get("operating_point")
+    if point is not None:
+        notes.append(
+            f"The map was computed at the operating point {Point(**point)}; held-out scores are of the whole network, "
+            "all tokens of the largest size."
+        )
+    reference = _cubes_manifest(context).get("reference", {})
+    return notes + [str(note) for note in reference.get("warnings", [])]

@@ -9,15 +9,18 @@ from typing import Any
 
 from wetmap.cube import bands_of, layers_of
 from wetmap.errors import WetmapError
+from wetmap.models.points import Point
 from wetmap.recipe import Recipe
-from wetmap.stages import cubes, fetch, mosaic, plan, predict, report, simulate, train
+from wetmap.samples.splits import LEAKS, leak_note
+from wetmap.stages import cubes, fetch, mosaic, operating_point, plan, predict, report, simulate, train
 from wetmap.stages.check import check_recipe
 from wetmap.stages.context import Context
+from wetmap.stages.fitting import BASELINES
 
 #: Sustained reading speed that the hours of a dry run assume for remote archives, MB/s.
 ASSUMED_MB_PER_S = 20.0
 #: What the model is compared with stands below it in tables.
-LAST = {train.BASELINE: 1, "commonest class": 2}
+LAST = {**{name: 1 + at for at, name in enumerate(BASELINES)}, train.GUESS: 9}
 #: Bytes per pixel and band of the archives' files: 16-bit optical, 32-bit radar and terrain, before compression.
 BYTES_PER_PIXEL = {"optical": 2, "radar": 4, "terrain": 4}
 
@@ -53,6 +56,8 @@ def of_train(context: Context) -> dict[str, Any]:
         "model": str(context.workspace.root / "model"),
         "scores": manifest["scores"],
         "split": manifest["split"],
+        "leaks": bool(manifest["split"].get("leaks")),
+        "leak_note": leak_note(manifest["split"]),
         "simulated": manifest["simulated"],
     }
 
@@ -72,8 +77,11 @@ def of_map(context: Context) -> dict[str, Any]:
         "report": str(root / "report.html"),
         "areas": made["areas"],
         "scores": told["scores"],
+        "leaks": bool(told["leak_note"]),
+        "leak_note": told["leak_note"],
         "truth": told["truth"],
         "failed_blocks": (predict.folder_of(context).manifest or {}).get("failed", []),
+        "operating_point": (predict.folder_of(context).manifest or {}).get("operating_point"),
         "simulated": made["simulated"],
     }
 
@@ -104,7 +112,7 @@ def _fetch_lines(result: dict[str, Any]) -> list[str]:
 
 
 def _train_lines(result: dict[str, Any]) -> list[str]:
-    return [*score_lines(result["scores"]), f"Model:  {result['model']}"]
+    return [*score_lines(result["scores"], result["leak_note"]), f"Model:  {result['model']}"]
 
 
 def _map_lines(result: dict[str, Any]) -> list[str]:
@@ -114,26 +122,35 @@ def _map_lines(result: dict[str, Any]) -> list[str]:
         f"  {row['name']:<{width}}  {row['hectares']:>12,.1f} ha  {row['share_percent']:>5.1f} %"
         for row in result["areas"]
     ]
-    out += score_lines(result["scores"])
+    out += score_lines(result["scores"], result["leak_note"])
     truth = result["truth"]
     if truth is not None:
         out.append(
             f"Agreement with the simulated truth: {truth['agreement']:.3f} of the mapped pixels "
             f"(guessing the commonest class, {truth['commonest']}: {truth['commonest_agreement']:.3f})"
         )
+    if result["operating_point"]:
+        point = Point(**result["operating_point"])
+        above = "" if result["scores"] is None else "; the scores above are of all tokens of the largest size"
+        out.append(f"Point:  {point}{above}")
     if result["failed_blocks"]:
         out.append(f"Failed: {len(result['failed_blocks'])} blocks are missing from the map")
     return [*out, f"Map:    {result['map']}", f"Areas:  {result['areas_csv']}", f"Report: {result['report']}"]
 
 
-def score_lines(scores: dict[str, Any] | None) -> list[str]:
-    """Held-out scores of the model, the forest and the naive guess, in one table."""
+def score_lines(scores: dict[str, Any] | None, note: str = "") -> list[str]:
+    """Held-out scores of the model, the forest and the naive guess, in one table; each line marked if the split leaks.
+
+    Args:
+        scores: Scores by name of the model, as JSON; None where they are unknown.
+        note: What is wrong with them; empty for nothing.
+    """
     if scores is None:
         return ["Held-out scores: unknown (the model comes from elsewhere)"]
     out = ["Held-out scores (test fold):  macro F1  overall accuracy"]
     for name, row in sorted(scores.items(), key=lambda item: LAST.get(item[0], 0)):
         out.append(f"  {name:<27} {_figure(row['macro_f1']):>9}  {_figure(row['overall_accuracy']):>16}")
-    return out
+    return [note, *(f"{LEAKS}: {line}" for line in out)] if note else out
 
 
 def _figure(value: float | None) -> str:
@@ -201,11 +218,13 @@ def _mapping(context: Context, pixels: int) -> dict[str, Any]:
     except WetmapError as error:
         out["hours"] = f"not known: {error.what}"
         return out
-    rate = predict.measure_rate(context, bundle)
+    point = operating_point.look(context, bundle)[0] if operating_point.wanted(context.recipe.predict) else None
+    rate = predict.measure_rate(context, bundle, point)
     from wetmap.mapping import whole_tiles
 
     block_px = whole_tiles(context.recipe.predict.block_px, bundle.card.geometry.tile)
     out["blocks"] = len(list(context.grid.blocks(block_px)))
+    out["operating_point"] = None if point is None else str(point)
     out["pixels_per_s_per_worker"] = round(rate)
     out["hours"] = round(pixels / rate / context.workers.count / 3600, 3)
     return out

@@ -1,56 +1,38 @@
-"""Stage train: fit the model and a random forest on the same fold, score both on held-out ground, write bundles."""
+"""Stage train: fit the model, a forest and boosting on the same folds, score all on held-out ground, write bundles."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from wetmap import models
-from wetmap.bundle import (
-    CardHistory,
-    CardSeason,
-    ModelCard,
-    Payload,
-    forest_payload,
-    network_payload,
-    save_bundle,
-)
+from wetmap.bundle import CardSeason, ModelCard, save_bundle
 from wetmap.classes import MapClass
 from wetmap.cube import Cube
-from wetmap.recipe import Training
 from wetmap.recipe_file import plain
+from wetmap.report.compare_table import mark_of
 from wetmap.samples import PatchCubes
+from wetmap.samples.splits import describe_split
 from wetmap.stages import cubes, fetch
 from wetmap.stages.context import Context
-from wetmap.training.fit import FitRun, centre_pixels, fit_baseline_forest, fit_network, predict_windows, reproducible
-from wetmap.training.metrics import Scores, commonest_class_scores, scores
+from wetmap.stages.fitting import BASELINES, Fitted, Job, Roles, baseline_options, fit_one, fit_run
+from wetmap.stages.train_charts import write_charts
+from wetmap.training.intervals import GroupScores, group_intervals
+from wetmap.training.metrics import Scores, commonest_class_scores
+from wetmap.training.points import score_points
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give another model.
-REVISION = 2
+REVISION = 3
 
 #: Packages whose versions a bundle names.
 VERSIONS = ("wetmap", "torch", "scikit-learn", "numpy")
 
-#: Name of the baseline in tables, and of the folder its bundle is in.
-BASELINE = "forest"
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """A fitted model before it is a bundle."""
-
-    name: str
-    options: dict[str, Any]
-    payload: Payload
-    geometry: models.Geometry
-    test_index: NDArray[np.int64]
-    history: CardHistory
+#: The baseline that a map is compared with first.
+BASELINE = BASELINES[0]
+#: Name of the naive guess in tables.
+GUESS = "commonest class"
 
 
 def asked(context: Context) -> dict[str, Any]:
@@ -61,7 +43,7 @@ def asked(context: Context) -> dict[str, Any]:
         "cubes": cubes.folder_of(context).key,
         "model": recipe.model.name,
         "options": models.resolve_options(recipe.model.name, recipe.model.options),
-        "training": plain(recipe.training),
+        "training": {**plain(recipe.training), "start": _start_identity(context)},
         "seed": recipe.seed,
         "threads": context.workers.threads,
     }
@@ -78,9 +60,7 @@ def run(context: Context) -> StageFolder:
     with context.workspace.lock("train"):
         if context.begin(folder, asked(context)):
             _train(context, folder)
-        files = {
-            str(path.relative_to(folder.path / "bundle")): path for path in sorted((folder.path / "bundle").iterdir())
-        }
+        files = {path.name: path for part in ("bundle", "charts") for path in sorted((folder.path / part).iterdir())}
         context.workspace.publish("model", files, {"stage": "train", "key": folder.key})
     return folder
 
@@ -89,114 +69,100 @@ def _train(context: Context, folder: StageFolder) -> None:
     samples = cubes.folder_of(context)
     made = samples.manifest or {}
     classes = [MapClass.from_json(row) for row in made["classes"]]
+    roles = Roles.of(PatchCubes.open(samples.path / "patches.zarr"))
+    cube = Cube.open(fetch.cube_path(fetch.folder_of(context)))
+    fitted = _fit_all(context, folder, roles, tuple(row.name for row in classes))
     names = [row.name for row in classes]
-    patches = PatchCubes.open(samples.path / "patches.zarr")
-    test = patches.select("test")
-    run = _fit_run(context, folder, names)
-    fitted = [_fit_model(context, patches, run)]
-    if fitted[0].name != BASELINE:
-        context.listener.say("train: fitting the random forest beside it")
-        fitted.append(_fit_forest(patches, context.recipe.training, run))
-    table = {row.name: scores(test.label, row.test_index, names) for row in fitted}
-    table["commonest class"] = commonest_class_scores(patches.select("train").label, test.label, names)
+    table = {row.name: row.scores(roles, tuple(names)) for row in fitted}
+    intervals = {
+        row.name: group_intervals(roles.test.label, row.index, roles.test.polygon, names, seed=context.recipe.seed)
+        for row in fitted
+    }
+    table[GUESS] = commonest_class_scores(roles.train.label, roles.test.label, names)
     for row in fitted:
-        target = folder.path / ("bundle" if row is fitted[0] else BASELINE)
-        save_bundle(target, _card(context, row, classes, table, made["split"]), row.payload)
+        target = folder.path / ("bundle" if row is fitted[0] else row.name)
+        save_bundle(target, _card(context, row, classes, table, intervals, roles, made["split"]), row.payload)
+    mark = mark_of(simulated=cube.simulated, leaks=made["split"]["kind"] if made["split"].get("leaks") else "")
+    write_charts(folder.path / "charts", fitted[0], table, intervals, roles, mark=mark)
     write_json(
         folder.path / "manifest.json",
         {
             "stage": "train",
             "model": fitted[0].name,
             "scores": {name: score.to_json() for name, score in table.items()},
+            "intervals": {name: found.to_json() for name, found in intervals.items()},
+            "calibration": {row.name: row.card_calibration(roles).model_dump(mode="json") for row in fitted},
             "split": made["split"],
             "history": fitted[0].history.model_dump(mode="json"),
-            "simulated": Cube.open(fetch.cube_path(fetch.folder_of(context))).simulated,
+            "epochs": fitted[0].epochs,
+            "start": None if fitted[0].start is None else fitted[0].start.line,
+            "simulated": cube.simulated,
         },
     )
 
 
-def _fit_run(context: Context, folder: StageFolder, names: Sequence[str]) -> FitRun:
-    cube = Cube.open(fetch.cube_path(fetch.folder_of(context)))
-    return FitRun(
-        classes=tuple(names),
-        band_layer=tuple(cube.layers.index(band.layer) for band in cube.bands),
-        seed=context.recipe.seed,
-        key=folder.key,
-        folder=folder.path / "state",
-        threads=context.workers.threads,
-    )
-
-
-def _fit_model(context: Context, patches: PatchCubes, run: FitRun) -> _Trained:
+def _fit_all(context: Context, folder: StageFolder, roles: Roles, classes: tuple[str, ...]) -> list[Fitted]:
+    """The model of the recipe first, then the baselines that it is not."""
     recipe = context.recipe
+    run = fit_run(context, classes, key=folder.key, folder=folder.path / "state")
     options = models.resolve_options(recipe.model.name, recipe.model.options)
-    if models.entry(recipe.model.name).family == "forest":
-        settings = recipe.training.model_copy(update={"forest_trees": int(options["trees"])})
-        return _fit_forest(patches, settings, run)
-    with reproducible(seed=run.seed, threads=run.threads):
-        network = models.create(
-            recipe.model.name,
-            len(patches.bands),
-            len(run.classes),
-            layers=len(patches.layers),
-            band_layer=run.band_layer,
-            **options,
+    fitted = [
+        fit_one(
+            Job(recipe.model.name, options, recipe.training, run),
+            roles,
+            progress=lambda row: context.listener.progress(int(row["epoch"]) + 1, int(row["epochs"]), "epochs"),
         )
-    result = fit_network(
-        network,
-        patches.select("train"),
-        patches.select("validation"),
-        recipe.training,
-        run=run,
-        progress=lambda row: context.listener.progress(int(row["epoch"]) + 1, int(row["epochs"]), "epochs"),
-    )
-    probabilities = predict_windows(network, patches.select("test"), threads=run.threads)
-    history = CardHistory(
-        epochs=len(result.history),
-        best_epoch=result.best_epoch,
-        best_validation_macro_f1=result.history[result.best_epoch]["validation_macro_f1"],
-    )
-    payload, geometry = network_payload(result.state), cast("models.MapModel", network).geometry
-    return _Trained(recipe.model.name, options, payload, geometry, probabilities.argmax(axis=1), history)
-
-
-def _fit_forest(patches: PatchCubes, settings: Training, run: FitRun) -> _Trained:
-    forest = fit_baseline_forest(patches.select("train"), settings, run=run)
-    options = models.resolve_options(BASELINE, {"trees": settings.forest_trees})
-    test = centre_pixels(patches.select("test"), run.band_layer)
-    index = np.asarray(forest.pixel_probabilities(test).argmax(axis=1), dtype=np.int64)
-    return _Trained(
-        BASELINE, options, forest_payload(forest), forest.geometry, index, CardHistory(epochs=0, best_epoch=0)
-    )
+    ]
+    if fitted[0].start is not None:
+        context.listener.say(fitted[0].start.line)
+    for name in BASELINES:
+        if name != recipe.model.name:
+            context.listener.say(f"train: fitting {name} beside it")
+            fitted.append(fit_one(Job(name, baseline_options(name, recipe.training), recipe.training, run), roles))
+    return fitted
 
 
 def _card(
     context: Context,
-    fitted: _Trained,
+    fitted: Fitted,
     classes: Sequence[MapClass],
-    table: dict[str, Scores],
+    table: Mapping[str, Scores],
+    intervals: Mapping[str, GroupScores],
+    roles: Roles,
     split: dict[str, Any],
 ) -> ModelCard:
     cube = Cube.open(fetch.cube_path(fetch.folder_of(context)))
+    names = tuple(row.name for row in classes)
+    points = (
+        []
+        if fitted.parameters is None
+        else score_points(fitted.model, roles.validation.crop(fitted.window_px), names, threads=context.workers.threads)
+    )
     return ModelCard(
         model=fitted.name,
         options=fitted.options,
         bands=cube.bands,
         layers=cube.layers,
         classes=tuple(classes),
-        window=cubes.window_px(context),
+        window=fitted.window_px,
         geometry=fitted.geometry,
         res_m=cube.grid.res_m,
         seasons=tuple(CardSeason(name=s.name, start=s.start, end=s.end) for s in context.recipe.seasons),
-        scores=table,
+        scores=dict(table),
+        intervals=dict(intervals),
         split=describe_split(split),
         history=fitted.history,
+        calibration=fitted.card_calibration(roles),
+        points=tuple(points),
         simulated=cube.simulated,
         versions={name: importlib.metadata.version(name) for name in VERSIONS},
         weights=fitted.payload.file,
     )
 
 
-def describe_split(split: dict[str, Any]) -> str:
-    """How training and held-out samples were kept apart, in words."""
-    return ", ".join(f"{key} {value}" for key, value in split.items() if isinstance(value, str | int | float))
+def _start_identity(context: Context) -> str | None:
+    """What identifies the weights that training begins from."""
+    from wetmap.training.start import start_digest
+
+    start = context.recipe.training.start
+    return None if start is None else start_digest(start)
