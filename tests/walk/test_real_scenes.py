@@ -256,7 +256,7 @@ def test_labels_are_the_files_codes_at_the_nearest_pixel(coast: Path) -> None:
             found = window != UNLABELLED
             np.testing.assert_array_equal(codes[window[found]], expected[row : row + 8, col : col + 8][found])
             seen += int(found.sum())
-    assert seen > 10_000
+    assert seen > 1_000
 
 
 def fields(patches: PatchCubes, role: str) -> tuple[Any, ...]:

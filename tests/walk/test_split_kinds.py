@@ -67,7 +67,7 @@ def test_the_published_split_marks_every_figure(published: tuple[Path, str, str]
     result = json.loads(wetmap("run", folder / "recipe.yaml", "--json").stdout)
     assert result["leaks"] is True
     assert result["leak_note"].startswith("LEAKS: ")
-    assert "paper" in json.loads((folder / "space/model/model.json").read_text())["split"]
+    assert "as published" in json.loads((folder / "space/model/model.json").read_text())["split"]
 
 
 def test_an_honest_split_is_marked_nowhere(small: Path, wetmap: Run) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -48,7 +49,7 @@ WITHIN_FIT = timedelta(minutes=30)
 #: Longest wait for a fit: the leading process may have imagery to fetch first.
 FOR_A_FIT = timedelta(days=30)
 #: Seconds that a process is given to end by itself.
-TO_END_S = 5.0
+TO_END_S = 15.0
 #: What torchrun tells a process about its place.
 TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 #: Files of the processes that were started here, in a folder of their own.
@@ -148,7 +149,7 @@ def follow_parent() -> None:
     folder, rank, ranks = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     # Ctrl-C is for the process that leads; when that one ends, so does this
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
 
     def leave_word(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         said = str(error) if isinstance(error, WetmapError) else f"{kind.__name__}: {error}"
@@ -232,9 +233,10 @@ def _torchrun_store() -> Store:
     return _store[0]
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(folder: Path) -> None:
     """Leave when the pipe from the parent closes, which the system does however the parent ends."""
     sys.stdin.buffer.read()
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
