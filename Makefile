@@ -12,8 +12,9 @@ WORKERS ?= 2
 sample: $(VENV)/.installed
 	$(BIN)/wetmap run pipelines/sample.yaml
 
+# One thread for each of the test processes: together they fill the cores, and threads that wait for a core spin.
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
