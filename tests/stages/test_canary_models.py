@@ -32,11 +32,25 @@ def module(path: Path) -> ModuleType:
     return made
 
 
-CANARY = module(Path(__file__).resolve().parents[2] / "benchmarks/canary.py")
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = module(ROOT / "benchmarks/canary.py")
 MODELS = CANARY.model_list("laptop")
 FAST = ("wetmapformer", "wetmapformer-window", "unet", "forest")
-#: Enough for every model of ``FAST`` to learn the training samples' places by heart, as the paper split shows.
-EPOCHS = {"supervit-micro": 1, "supervit-micro-dense": 1}
+#: Epochs on blocks: so many that about half of the models hear a missing buffer, each alone, and the others in their
+#: mean. A SuperViT's epoch takes as long as ten of others.
+EPOCHS = {
+    "wetmapformer": 4,
+    "wetmapformer-window": 8,
+    "supervit-micro": 1,
+    "supervit-micro-dense": 1,
+    "vvt-micro": 8,
+    "vvt-micro-dense": 5,
+    "unet": 6,
+    "hybridsn": 16,
+    "resnet": 12,
+    "vit": 5,
+    "coatnet": 6,
+}
 USUAL_EPOCHS = 3
 #: A split is said to leak where chance would score as high once in a thousand times. The seeds are fixed, so this is no
 #: lottery; where a change of the numerics trips it for one model alone, look at the others and at another seed.
@@ -59,7 +73,8 @@ def dealt(kind: str):
 @functools.cache
 def sung(name: str, kind: str):
     split, parts = dealt(kind)
-    return CANARY.sing(name, kind, split, parts, epochs=EPOCHS.get(name, USUAL_EPOCHS))
+    epochs = EPOCHS.get(name, USUAL_EPOCHS) if kind == "blocks" else USUAL_EPOCHS
+    return CANARY.sing(name, kind, split, parts, epochs=epochs)
 
 
 def marked(names) -> list:
@@ -74,7 +89,7 @@ def test_noise_scores_at_chance_in_blocks_that_cut_polygons(name):
     assert found.p > ALARM, f"{name}: accuracy {found.accuracy:.3f}, chance {found.chance_accuracy}"
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", ["wetmapformer-window", "unet", "forest"])
 def test_noise_scores_at_chance_in_whole_polygons(name):
     found = sung(name, "polygons")
     assert found.leakage == 0
@@ -83,7 +98,7 @@ def test_noise_scores_at_chance_in_whole_polygons(name):
 
 @pytest.mark.slow
 def test_all_models_together_score_at_chance():
-    """A leak too small to be seen in one model is seen in the mean of all."""
+    """A leak too small to be heard in one model is heard in the mean of all."""
     mean, chance = CANARY.together([sung(name, "blocks") for name in MODELS], dealt("blocks")[1])
     assert chance.p(mean) > ALARM, f"mean accuracy {mean:.3f}"
 
@@ -96,8 +111,9 @@ def test_noise_scores_far_above_chance_under_the_published_protocol(name):
     assert found.accuracy > CANARY.CHANCE + FAR
 
 
-def test_the_canary_hears_labels_of_other_roles_and_a_missing_buffer(monkeypatch):
-    """What the tests above are for: break the split, and a model scores above chance in the same blocks."""
+@pytest.mark.parametrize("name", ["wetmapformer-published", "unet"])
+def test_the_canary_hears_a_missing_buffer_and_labels_of_other_roles(name, monkeypatch):
+    """What the tests above are for: break the split, and models score above chance in the same blocks."""
 
     def no_buffer(fold, at, test, validation, _):
         return roles.roles_of(fold, at, test, validation, 0)
@@ -108,19 +124,32 @@ def test_the_canary_hears_labels_of_other_roles_and_a_missing_buffer(monkeypatch
     monkeypatch.setattr(splits, "roles_of", no_buffer)
     monkeypatch.setattr(cubes, "_label_windows", all_labels)
     split = ground().split(CANARY.SPLITS["blocks"])
-    found = CANARY.sing("unet", "broken", split, ground().roles(split), epochs=6)
+    found = CANARY.sing(name, "broken", split, ground().roles(split), epochs=EPOCHS.get(name, USUAL_EPOCHS))
     assert found.p <= ALARM
     assert found.leakage > 0.3
 
 
+def test_the_page_shows_every_model_at_chance_in_space_and_above_it_as_published():
+    """A model added since has to be fitted to the noise too: ``benchmarks/canary.py``."""
+    page = (ROOT / "docs/explanation/splits.md").read_text(encoding="utf-8")
+    table = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("|")]
+    rows = {row[0].strip(): row[1:] for row in table}
+    assert set(MODELS) <= set(rows)
+    for name in MODELS:
+        low, high = map(float, rows[name][2].split("-"))
+        for cell in rows[name][:2]:
+            assert low <= float(cell.split("/")[0]) <= high
+        assert float(rows[name][3].split("/")[0]) > high
+
+
 def test_chance_of_answers_by_polygon_is_wider_than_by_pixel():
-    """Twelve polygons of 50 px, each answered with one class: twelve throws of a die of four, not six hundred."""
+    """Twelve polygons of 50 px, each answered with one class: twelve cards of four suits, not six hundred."""
     polygon = np.repeat(np.arange(12), 50)
     truth, predicted = polygon % 4, polygon // 3
     chance = CANARY.Chance.of(truth, predicted, polygon)
     assert set(np.round(chance.accuracy * 12, 6)) <= set(range(13))
     assert chance.accuracy.mean() == pytest.approx(0.25, abs=0.01)
-    assert chance.accuracy.std() == pytest.approx(np.sqrt(1 / 12 / 11 * 12 * 0.25 * 0.75), rel=0.1)
+    assert chance.accuracy.std() == pytest.approx(np.sqrt(0.25 * 0.75 / 11), rel=0.05)
     assert chance.p(0.0) == 1
     assert chance.p(1.01) == 1 / (1 + CANARY.DEALS)
 
