@@ -37,10 +37,11 @@ def applies(model: WetMapFormer, maps: Tensor) -> bool:
         model: The model.
         maps: (N, C, window, window).
     """
+    if not model.training or maps.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
     # a converted norm (one that joins processes, for instance) does more than is done here
     plain = type(model.spectra.norm) is nn.BatchNorm2d and model.spectra.norm.training
-    mixed = torch.is_autocast_enabled(maps.device.type)
-    return model.training and plain and not mixed and maps.device.type == "cpu" and not torch.compiler.is_compiling()
+    return plain and not torch.compiler.is_compiling()
 
 
 def logits(model: WetMapFormer, maps: Tensor) -> Tensor:
@@ -121,13 +122,13 @@ def _stem(model: WetMapFormer, pooled: Tensor, skipped: Tensor) -> Tensor:
     # the kernels one after the other, first the residual path's: (O, 32, stride + 2, stride + 2)
     both = F.conv_transpose2d(stem.weight, extractor.skip_up.weight)
     bias = _bias(stem) + stem.weight.sum((2, 3)) @ _bias(extractor.skip_up)
-    residual = F.conv2d(pooled + skipped, _halved(F.pad(both, (1, 1, 1, 1))), bias, stride=stride // 2, padding=1)
+    residual = F.conv2d(pooled + skipped, _halved(both, padding=1), bias, stride=stride // 2, padding=1)
     return residual + F.conv2d(decoded, _halved(stem.weight), stride=stride // 2)
 
 
-def _halved(kernel: Tensor) -> Tensor:
+def _halved(kernel: Tensor, padding: int = 0) -> Tensor:
     """A kernel for maps before nearest enlargement by two: taps that see the same pixel are added."""
-    return 4 * F.avg_pool2d(kernel, 2)
+    return 4 * F.avg_pool2d(kernel, 2, padding=padding)
 
 
 def _block(block: nn.Module, maps: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ one each of them writes and reads the spectral features of all windows, tens of 
 all layers while a cache holds them; only batch norm, which needs every window, parts the way in two. What can be
 computed from the spectral features again is not kept for the way back.
 
+The windows are turned by half a circle meanwhile, and kernels and answers with them: the skip convolution wants a zero
+after the last pixel but none before the first, and PyTorch's own padding gives one before the first.
+
 Pixels are rows and channels the last axis throughout; D is bands * 32 and M is N * h * w.
 ``docs/explanation/training.md`` has the figures.
 """
@@ -21,14 +24,15 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from wetmap.models.wetmapformer.folding import product
+from wetmap.models.wetmapformer.gradients import convolution_back, kernel_back, outer_product, rectifier_back
 
 #: Spectral features that go through the layers together (4 MB of float32): few enough that the next layer finds them in
 #: a cache, enough to keep the cores busy.
 NUMBERS_TOGETHER = 1 << 20
 
-#: Taps of the skip convolution that see the even and the odd pixels of an axis. Of a pair of pixels, the even one is
-#: tap 0 of its own answer and tap 2 of the answer before; the odd one is tap 1 of its own.
-TAPS_OF = (slice(0, 3, 2), slice(1, 2))
+#: Taps of the skip convolution, turned, that see the even and the odd pixels of an axis. Of a pair of pixels, the even
+#: one is tap 1 of its own answer; the odd one is tap 2 of its own and tap 0 of the answer after.
+TAPS_OF = ((1,), (2, 0))
 #: The four pixels of a cell of the skip convolution: row and column within the cell.
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -91,25 +95,39 @@ class _Front(Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, eps: float, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See ``front``."""
-        weights = FrontWeights(*tensors)
+        weights = _turned(FrontWeights(*tensors))
+        maps = maps.flip(2, 3)
         features, mean, variance = _Lines(maps, weights).features()
-        inverse = (variance + eps).rsqrt()
-        separated, skipped = _Windows(maps, weights, mean, inverse).answers(features)
-        ctx.save_for_backward(maps, mean, inverse, *tensors, *features)
+        separated, skipped = _Windows(maps, weights, _Statistics(mean, variance, eps)).answers(features)
+        ctx.save_for_backward(maps, mean, variance, *tensors, *features)
+        ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
-        return separated.permute(0, 3, 1, 2), skipped.permute(0, 3, 1, 2), mean, variance
+        return _turned_maps(separated), _turned_maps(skipped), mean, variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of all that was given to ``forward``."""
-        maps, mean, inverse, *tensors = ctx.saved_tensors
+        maps, mean, variance, *tensors = ctx.saved_tensors
         count = len(FrontWeights._fields)
-        weights, features = FrontWeights(*tensors[:count]), tensors[count:]
-        separated, skipped = (part.permute(0, 2, 3, 1).contiguous() for part in gradients[:2])
-        slopes, of_windows = _Windows(maps, weights, mean, inverse).gradients(features, separated, skipped)
+        weights, features = _turned(FrontWeights(*tensors[:count])), tensors[count:]
+        separated, skipped = (part.permute(0, 2, 3, 1).flip(1, 2).contiguous() for part in gradients[:2])
+        statistics = _Statistics(mean, variance, ctx.eps)
+        slopes, of_windows = _Windows(maps, weights, statistics).gradients(features, separated, skipped)
         to_maps, of_lines = _Lines(maps, weights).gradients(features, slopes, to_maps=ctx.needs_input_grad[0])
-        return to_maps, None, *of_lines, *of_windows
+        answer = _turned(FrontWeights(*of_lines, *of_windows))
+        return None if to_maps is None else to_maps.flip(2, 3), None, *answer
+
+
+class _Statistics(NamedTuple):
+    """What batch norm knows of the batch."""
+
+    mean: Tensor
+    """(D,)."""
+    variance: Tensor
+    """(D,), of the population."""
+    eps: float
+    """What is added to it."""
 
 
 class _Slopes(NamedTuple):
@@ -181,17 +199,17 @@ class _Lines(_Parts):
             list(zip(self.parts, features, slopes.normalised, strict=True))
         ):
             slope = torch.addcmul(slopes.constant, values, slopes.spread, out=spare[: len(values)])
-            slope = _rectified(slope.addcmul_(normalised, slopes.factor), values)
+            slope = rectifier_back(slope.addcmul_(normalised, slopes.factor), values)
             biases[1].add_(slope.sum(0))
             hidden = self._hidden(here)
-            to_lines, of_kernel = _gradients(
-                self._lines(slope, windows), self._lines(hidden, windows), self.weights.conv2, (0, 2)
+            to_lines, of_kernel = convolution_back(
+                self._lines(slope, windows), self._lines(hidden, windows), self.weights.conv2, padding=(0, 2)
             )
             kernel.add_(of_kernel)
             to_hidden = _rows(to_lines, hidden.shape[1])
-            to_hidden = _rectified(to_hidden, hidden)
+            to_hidden = rectifier_back(to_hidden, hidden)
             biases[0].add_(to_hidden.sum(0))
-            matrix.add_(_outer(to_hidden, self.pixels[here]))
+            matrix.add_(outer_product(to_hidden, self.pixels[here]))
             if pixels is not None:
                 pixels[here] = product(to_hidden, back)
         answer = None if pixels is None else self._maps(pixels)
@@ -217,41 +235,30 @@ class _Windows(_Parts):
     Args:
         maps: (N, C, h, w).
         weights: The parameters.
-        mean: (D,) of the features.
-        inverse: (D,), 1 / standard deviation.
+        statistics: Of the features.
     """
 
-    def __init__(self, maps: Tensor, weights: FrontWeights, mean: Tensor, inverse: Tensor) -> None:
+    def __init__(self, maps: Tensor, weights: FrontWeights, statistics: _Statistics) -> None:
         super().__init__(maps, weights)
-        self.mean, self.inverse = mean, inverse
-        self.factor = weights.scale * inverse
-        self.offset = weights.shift - mean * self.factor
+        self.statistics = statistics
+        self.inverse = (statistics.variance + statistics.eps).rsqrt()
+        self.factor = weights.scale * self.inverse
+        self.offset = weights.shift - statistics.mean * self.factor
         self.cells = self.height // 2, self.width // 2
-        self.corners = [_corner(weights.skip, *corner).flatten(0, 2).contiguous() for corner in CORNERS]
 
     def answers(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """(N, h, w, 32) and (N, h / 2, w / 2, 32)."""
         separated = self.weights.point_bias.new_empty(self.count, self.height, self.width, len(self.weights.point))
-        skipped = self.weights.skip_bias.repeat(self.count, *self.cells, 1)
+        skipped = separated.new_empty(self.count, *self.cells, len(self.weights.skip))
         spare = torch.empty_like(features[0])
         for (windows, _), values in reversed(list(zip(self.parts, features, strict=True))):
-            seen = self._seen(values, spare)
-            spread = F.conv2d(self._maps(seen), self.weights.depth, padding=1, groups=self.channels)
+            maps = self._maps(self._seen(values, spare))
+            spread = F.conv2d(maps, self.weights.depth, padding=1, groups=self.channels)
             pointed = F.conv2d(spread, self.weights.point, self.weights.point_bias)
             separated[windows] = pointed.permute(0, 2, 3, 1)
-            self._skip(seen, skipped[windows])
+            answer = F.conv2d(maps, self.weights.skip, self.weights.skip_bias, stride=2, padding=1)
+            skipped[windows] = answer.permute(0, 2, 3, 1)
         return separated, skipped
-
-    def _skip(self, seen: Tensor, target: Tensor) -> None:
-        """Add the skip convolution of normalised features (m, D) to (n, h / 2, w / 2, 32)."""
-        cells = self._cells(seen)
-        for (row, column), matrix in zip(CORNERS, self.corners, strict=True):
-            rows = cells[:, :, row, :, column].reshape(-1, self.channels)
-            taps = product(rows, matrix).view(*target.shape[:3], 2 - row, 2 - column, -1)
-            for i in range(2 - row):
-                for j in range(2 - column):
-                    before = target[:, : self.cells[0] - i, : self.cells[1] - j]
-                    before.add_(taps[:, i:, j:, i, j])
 
     def gradients(
         self, features: list[Tensor], separated: Tensor, skipped: Tensor
@@ -263,60 +270,66 @@ class _Windows(_Parts):
             separated: Gradient (N, h, w, 32).
             skipped: Gradient (N, h / 2, w / 2, 32).
         """
-        normalised = []
-        depth, point = torch.zeros_like(self.weights.depth), torch.zeros_like(self.weights.point)
-        corners = [torch.zeros_like(matrix) for matrix in self.corners]
-        turned = [matrix.T.contiguous() for matrix in self.corners]
-        total, moment = torch.zeros_like(self.factor), torch.zeros_like(self.factor)
+        w, normalised = self.weights, []
+        depth, point, skip = (torch.zeros_like(part) for part in (w.depth, w.point, w.skip))
+        scale, shift = torch.zeros_like(w.scale), torch.zeros_like(w.shift)
+        corners, back = self._corners(skipped), w.point.flatten(1).T.contiguous()
         spare = torch.empty_like(features[0])
         for (windows, _), values in zip(self.parts, features, strict=True):
             seen = self._seen(values, spare)
             maps = self._maps(seen)
-            spread = F.conv2d(maps, self.weights.depth, padding=1, groups=self.channels)
-            to_spread, of_point = _gradients(separated[windows].permute(0, 3, 1, 2), spread, self.weights.point, (0, 0))
+            spread = F.conv2d(maps, w.depth, padding=1, groups=self.channels)
+            rows = separated[windows].view(-1, separated.shape[3])
+            point.add_(outer_product(rows, _rows(spread, self.channels)).view_as(point))
             del spread  # what comes next finds its memory still in the cache
-            to_seen, of_depth = _gradients(to_spread, maps, self.weights.depth, (1, 1))
+            to_spread = self._maps(product(rows, back))
+            depth.add_(kernel_back(to_spread, maps, w.depth, stride=1))
+            # the way back through a convolution with stride 1 is the convolution with the kernel turned
+            slope = _rows(F.conv2d(to_spread, w.depth.flip(2, 3), padding=1, groups=self.channels), self.channels)
             del to_spread
-            point.add_(of_point)
-            depth.add_(of_depth)
-            slope = _rows(to_seen, self.channels)
-            self._skip_back(skipped[windows], seen, slope, (turned, corners))
-            normalised.append(_rectified(slope, seen))
-            total.add_(slope.sum(0))
-            moment.add_(torch.mul(slope, values, out=seen).sum(0))
-            del slope, to_seen
-        scale = self.inverse * (moment - self.mean * total)
+            skip.add_(kernel_back(skipped[windows].permute(0, 3, 1, 2), maps, w.skip, stride=2))
+            self._skip_back(corners, windows, slope)
+            normalised.append(rectifier_back(slope, seen))
+            to_scale, to_shift = self._norm_gradients(slope, values)
+            scale.add_(to_scale)
+            shift.add_(to_shift)
         pixels = self.count * self.height * self.width
         through_variance = -self.factor * self.inverse * scale / pixels
-        through_mean = -self.factor * total / pixels - through_variance * self.mean
-        skip = torch.empty_like(self.weights.skip)
-        for corner, matrix in zip(CORNERS, corners, strict=True):
-            part = _corner(skip, *corner)
-            part.copy_(matrix.view(part.shape))
+        through_mean = -self.factor * shift / pixels - through_variance * self.statistics.mean
         biases = separated.sum((0, 1, 2)), skipped.sum((0, 1, 2))
         slopes = _Slopes(normalised, self.factor, through_variance, through_mean)
-        return slopes, (scale, total, depth, point, biases[0], skip, biases[1])
+        return slopes, (scale, shift, depth, point, biases[0], skip, biases[1])
 
-    def _skip_back(
-        self, skipped: Tensor, seen: Tensor, slope: Tensor, weights: tuple[list[Tensor], list[Tensor]]
-    ) -> None:
-        """Add what comes back through the skip convolution.
+    def _corners(self, skipped: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What comes back through the skip convolution to each corner of the cells, as factors of a product.
 
         Args:
-            skipped: Gradient of its answer (n, h / 2, w / 2, 32).
-            seen: Normalised features (m, D).
-            slope: Their gradient (m, D), added to.
-            weights: The corners' matrices turned round, (D, taps * 32), and their gradients, added to.
+            skipped: Gradient of its answer (N, h / 2, w / 2, 32).
+
+        Returns:
+            For each corner (N, cells, taps * 32) and (D, taps * 32).
         """
         taps = skipped.new_zeros(*skipped.shape[:3], 2, 2, skipped.shape[3])
         for i, j in CORNERS:
-            taps[:, i:, j:, i, j] = skipped[:, : self.cells[0] - i, : self.cells[1] - j]
-        cells, to_cells = self._cells(seen), self._cells(slope)
-        for (row, column), turned, gradient in zip(CORNERS, *weights, strict=True):
-            some = taps[:, :, :, : 2 - row, : 2 - column].reshape(-1, turned.shape[1])
-            gradient.add_(_outer(some, cells[:, :, row, :, column].reshape(-1, self.channels)))
-            corner = to_cells[:, :, row, :, column]
-            corner.add_(product(some, turned).view(corner.shape))
+            taps[:, : self.cells[0] - i, : self.cells[1] - j, i, j] = skipped[:, i:, j:]
+        parts = [taps[:, :, :, : 1 + row, : 1 + column].flatten(3).flatten(1, 2) for row, column in CORNERS]
+        kernels = [_corner(self.weights.skip, *corner) for corner in CORNERS]
+        return list(zip(parts, kernels, strict=True))
+
+    def _skip_back(self, corners: list[tuple[Tensor, Tensor]], windows: slice, slope: Tensor) -> None:
+        """Add what comes back through the skip convolution to the normalised features' gradient (m, D)."""
+        cells = slope.view(-1, self.cells[0], 2, self.cells[1], 2, self.channels)
+        for (row, column), (taps, kernel) in zip(CORNERS, corners, strict=True):
+            corner = cells[:, :, row, :, column]
+            corner.add_(product(taps[windows].flatten(0, 1), kernel).view(corner.shape))
+
+    def _norm_gradients(self, slope: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """What a part adds to the gradients of scale and shift."""
+        mean, variance, eps = self.statistics
+        answer: tuple[Tensor | None, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
+            slope, features, self.weights.scale, mean, variance, None, None, False, eps, [False, True, True]
+        )
+        return answer[1], answer[2]
 
     def _seen(self, features: Tensor, spare: Tensor) -> Tensor:
         """Features (m, D) normalised and rectified, in spare memory."""
@@ -325,10 +338,6 @@ class _Windows(_Parts):
     def _maps(self, rows: Tensor) -> Tensor:
         """(m, D) as (n, D, h, w)."""
         return rows.view(-1, self.height, self.width, self.channels).permute(0, 3, 1, 2)
-
-    def _cells(self, rows: Tensor) -> Tensor:
-        """(m, D) as (n, h / 2, 2, w / 2, 2, D)."""
-        return rows.view(-1, self.cells[0], 2, self.cells[1], 2, self.channels)
 
 
 def _together(means: Tensor, variances: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
@@ -356,38 +365,23 @@ def _band_kernel(matrix: Tensor, bands: int) -> Tensor:
     return kernel
 
 
+def _turned(weights: FrontWeights) -> FrontWeights:
+    """The same for windows that are turned by half a circle."""
+    depth, skip = (kernel.flip(2, 3) for kernel in (weights.depth, weights.skip))
+    return weights._replace(depth=depth, skip=skip)
+
+
+def _turned_maps(rows: Tensor) -> Tensor:
+    """(N, h, w, C) turned back, as (N, C, h, w)."""
+    return rows.flip(1, 2).permute(0, 3, 1, 2)
+
+
 def _corner(kernel: Tensor, row: int, column: int) -> Tensor:
-    """The taps of a (32, D, 3, 3) kernel that see one corner of a cell, as a view (rows, columns, 32, D)."""
-    return kernel[:, :, TAPS_OF[row], TAPS_OF[column]].permute(2, 3, 0, 1)
+    """The taps of a turned (32, D, 3, 3) kernel that see one corner of a cell, as a matrix (D, taps * 32)."""
+    taps = kernel[:, :, TAPS_OF[row]][:, :, :, TAPS_OF[column]]
+    return taps.permute(1, 2, 3, 0).flatten(1)
 
 
 def _rows(maps: Tensor, channels: int) -> Tensor:
     """(n, k, h, w) as rows of ``channels``, without copying where the channels lie last."""
     return maps.permute(0, 2, 3, 1).reshape(-1, channels)
-
-
-def _rectified(gradient: Tensor, answer: Tensor) -> Tensor:
-    """The gradient behind a rectifier, in place."""
-    done: Tensor = torch.ops.aten.threshold_backward.grad_input(gradient, answer, 0, grad_input=gradient)
-    return done
-
-
-def _gradients(gradient: Tensor, maps: Tensor, kernel: Tensor, padding: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Gradients of the maps and of the kernel of a convolution, depthwise if its kernel is."""
-    groups = maps.shape[1] // kernel.shape[1]
-    answer: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        gradient, maps, kernel, None, [1, 1], list(padding), [1, 1], False, [0, 0], groups, [True, True, False]
-    )
-    return answer[0], answer[1]
-
-
-def _outer(left: Tensor, right: Tensor) -> Tensor:
-    """``left.T @ right``, (M, A) and (M, B) to (A, B), by the library that ``product`` prefers, as its gradient."""
-    if left.dtype is not torch.float32:
-        return left.T @ right
-    images = (rows.view(1, 1, *rows.shape).permute(0, 3, 1, 2) for rows in (left, right))
-    kernel = left.new_empty(1).expand(left.shape[1], right.shape[1], 1, 1)
-    answer: tuple[Tensor | None, Tensor, Tensor | None] = torch.ops.aten.convolution_backward(
-        *images, kernel, None, [1, 1], [0, 0], [2, 2], False, [0, 0], 1, [False, True, False]
-    )
-    return answer[1].flatten(1)
