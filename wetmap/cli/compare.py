@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wetmap.cli.options import (
     AoiOption,
+    ClassFieldOption,
     DryRunOption,
     JsonOption,
+    LayerOption,
     RecipeOption,
+    ReferenceOption,
     WorkersOption,
     WorkspaceOption,
     open_context,
@@ -23,18 +25,9 @@ def compare(
     aoi: AoiOption = None,
     workspace: WorkspaceOption = None,
     recipe: RecipeOption = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            "--reference", help="Reference polygons or points (vector file), or a label raster.", show_default=False
-        ),
-    ] = None,
-    class_field: Annotated[
-        str | None, typer.Option("--class-field", help="Field that names the class.", show_default=False)
-    ] = None,
-    layer: Annotated[
-        str | None, typer.Option("--layer", help="Layer of a GeoPackage [default: the first].", show_default=False)
-    ] = None,
+    reference: ReferenceOption = None,
+    class_field: ClassFieldOption = None,
+    layer: LayerOption = None,
     models: Annotated[
         str | None,
         typer.Option(

@@ -46,6 +46,18 @@ RecipeOption = Annotated[
     Path | None,
     typer.Option("--recipe", help="Recipe (YAML) [default: the workspace's own, or the defaults].", show_default=False),
 ]
+ReferenceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference", help="Reference polygons or points (vector file), or a label raster.", show_default=False
+    ),
+]
+ClassFieldOption = Annotated[
+    str | None, typer.Option("--class-field", help="Field that names the class.", show_default=False)
+]
+LayerOption = Annotated[
+    str | None, typer.Option("--layer", help="Layer of a GeoPackage [default: the first].", show_default=False)
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be read, computed and written; do nothing.")
 ]

@@ -9,9 +9,12 @@ import typer
 
 from wetmap.cli.options import (
     AoiOption,
+    ClassFieldOption,
     DryRunOption,
     JsonOption,
+    LayerOption,
     RecipeOption,
+    ReferenceOption,
     WorkersOption,
     WorkspaceOption,
     open_context,
@@ -22,18 +25,9 @@ def train(
     aoi: AoiOption = None,
     workspace: WorkspaceOption = None,
     recipe: RecipeOption = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            "--reference", help="Reference polygons or points (vector file), or a label raster.", show_default=False
-        ),
-    ] = None,
-    class_field: Annotated[
-        str | None, typer.Option("--class-field", help="Field that names the class.", show_default=False)
-    ] = None,
-    layer: Annotated[
-        str | None, typer.Option("--layer", help="Layer of a GeoPackage [default: the first].", show_default=False)
-    ] = None,
+    reference: ReferenceOption = None,
+    class_field: ClassFieldOption = None,
+    layer: LayerOption = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Name of the model to train.", show_default=False)
     ] = None,
