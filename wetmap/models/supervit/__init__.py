@@ -7,6 +7,7 @@ description of what the released DeiT form computes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from wetmap.models.supervit.classifier import SuperVit
 from wetmap.models.supervit.dense import SuperVitDense
@@ -19,6 +20,8 @@ __all__ = [
     "Shape",
     "SuperVit",
     "SuperVitDense",
+    "build",
+    "build_dense",
     "build_micro",
     "build_micro_dense",
     "build_small",
@@ -44,7 +47,12 @@ def small_shape(patching: str = "resize") -> Shape:
     return Shape(tokens=(8, 10, 12, 14), patch=16, width=384, depth=12, heads=6, patching=patching)
 
 
-def build_micro(
+def _shape(size: str, window: int, patching: str) -> Shape:
+    return micro_shape(window, patching) if size == "micro" else small_shape(patching)
+
+
+def build(  # noqa: PLR0913 - one parameter per option
+    size: str,
     bands: int,
     classes: int,
     *,
@@ -54,31 +62,18 @@ def build_micro(
     layers: int = 1,
     band_layer: Sequence[int] | None = None,
 ) -> SuperVit:
-    """The laptop's size as a classifier of windows (16 bands, 7 classes, window 16: 412,295 parameters)."""
-    shape = micro_shape(window, patching)
+    """A classifier of windows: ``micro``, of a laptop's size, or ``small``, as released.
+
+    At 16 bands and 7 classes micro has 412,295 parameters (window 16) and small 23,065,735.
+    """
+    shape = _shape(size, window, patching)
     return SuperVit(
         bands, classes, shape=shape, window=window, extractor=extractor, layers=layers, band_layer=band_layer
     )
 
 
-def build_small(
-    bands: int,
-    classes: int,
-    *,
-    window: int,
-    patching: str,
-    extractor: str,
-    layers: int = 1,
-    band_layer: Sequence[int] | None = None,
-) -> SuperVit:
-    """The released size as a classifier of windows (16 bands, 7 classes: 23,065,735 parameters)."""
-    shape = small_shape(patching)
-    return SuperVit(
-        bands, classes, shape=shape, window=window, extractor=extractor, layers=layers, band_layer=band_layer
-    )
-
-
-def build_micro_dense(
+def build_dense(  # noqa: PLR0913 - one parameter per option
+    size: str,
     bands: int,
     classes: int,
     *,
@@ -88,25 +83,12 @@ def build_micro_dense(
     layers: int = 1,
     band_layer: Sequence[int] | None = None,
 ) -> SuperVitDense:
-    """The laptop's size as a network of tiles."""
-    shape = micro_shape(window, patching)
+    """A network of tiles in either size."""
+    shape = _shape(size, window, patching)
     return SuperVitDense(
         bands, classes, shape=shape, window=window, extractor=extractor, layers=layers, band_layer=band_layer
     )
 
 
-def build_small_dense(
-    bands: int,
-    classes: int,
-    *,
-    window: int,
-    patching: str,
-    extractor: str,
-    layers: int = 1,
-    band_layer: Sequence[int] | None = None,
-) -> SuperVitDense:
-    """The released size as a network of tiles."""
-    shape = small_shape(patching)
-    return SuperVitDense(
-        bands, classes, shape=shape, window=window, extractor=extractor, layers=layers, band_layer=band_layer
-    )
+build_micro, build_small = partial(build, "micro"), partial(build, "small")
+build_micro_dense, build_small_dense = partial(build_dense, "micro"), partial(build_dense, "small")
