@@ -50,7 +50,6 @@ __all__ = [
     "Predictor",
     "WeightsFile",
     "check_fits",
-    "forest_payload",
     "load_bundle",
     "load_network",
     "load_predictor",
@@ -108,9 +107,6 @@ def network_payload(state: Mapping[str, Tensor]) -> Payload:
 def pixel_payload(model: PixelModel) -> Payload:
     """The weights file of a random forest or of boosted trees."""
     return Payload(PIXEL_FILES[model.kind], model.to_bytes())
-
-
-forest_payload = pixel_payload
 
 
 def save_bundle(folder: Path, card: ModelCard, payload: Payload) -> Bundle:

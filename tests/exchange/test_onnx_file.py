@@ -19,9 +19,9 @@ from wetmap.bundle import (
     CardCalibration,
     CardHistory,
     ModelCard,
-    forest_payload,
     load_predictor,
     network_payload,
+    pixel_payload,
     save_bundle,
 )
 from wetmap.classes import MapClass
@@ -135,7 +135,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
 ) -> None:
     x, y = np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32), np.arange(20) % 3
     forest = fit_forest(x, y, classes=3, trees=2, seed=1, threads=1)
-    trees = bundle_of(tmp_path / "forest", "forest", forest_payload(forest), forest.geometry)
+    trees = bundle_of(tmp_path / "forest", "forest", pixel_payload(forest), forest.geometry)
     target = tmp_path / "model.onnx"
     with pytest.raises(UsageError, match="forest cannot be written as ONNX: it is not a network"):
         export_onnx(trees, target)

@@ -26,8 +26,8 @@ from wetmap.training.data import Arrays, TrainingBatches
 from wetmap.training.fit import (
     FitResult,
     FitRun,
-    fit_baseline_forest,
     fit_network,
+    fit_pixels,
     fresh_statistics,
     predict_logits,
     reproducible,
@@ -431,7 +431,11 @@ def test_refuses_to_predict_nothing(windows: Windows, network: Network) -> None:
         predict_logits(network(), windows(0))
 
 
-def test_the_forest_sees_the_labelled_pixel_alone(windows: Windows, quick: Training, fit_run: FitRun) -> None:
+#: A forest that is grown in no time.
+FOREST = {"trees": 5}
+
+
+def test_the_forest_sees_the_labelled_pixel_alone(windows: Windows, fit_run: FitRun) -> None:
     arrays = windows(60)
     spoilt = arrays.features.copy()
     spoilt[:, :, np.arange(4) != 2] = 1e6
@@ -439,22 +443,25 @@ def test_the_forest_sees_the_labelled_pixel_alone(windows: Windows, quick: Train
     moved = arrays.features.copy()
     moved[:, :, 2, 2] += np.random.default_rng(0).standard_normal((60, 3))
     one, other, third = (
-        fit_baseline_forest(replace(arrays, features=features), quick, run=fit_run).to_bytes()
+        fit_pixels("forest", replace(arrays, features=features), arrays, FOREST, run=fit_run).to_bytes()
         for features in (arrays.features, spoilt, moved)
     )
     assert one == other
     assert one != third
 
 
-def test_the_forest_does_not_read_what_was_not_observed(windows: Windows, quick: Training, fit_run: FitRun) -> None:
+def test_the_forest_does_not_read_what_was_not_observed(windows: Windows, fit_run: FitRun) -> None:
     arrays = windows(60)
     filled = np.where(np.isnan(arrays.features), np.float32(1e6), arrays.features)
     one, other = (
-        fit_baseline_forest(data, quick, run=fit_run).to_bytes() for data in (arrays, replace(arrays, features=filled))
+        fit_pixels("forest", data, arrays, FOREST, run=fit_run).to_bytes()
+        for data in (arrays, replace(arrays, features=filled))
     )
     assert one == other
 
 
-def test_the_forest_refuses_one_class(windows: Windows, quick: Training, fit_run: FitRun) -> None:
+@pytest.mark.parametrize("name", ["forest", "boosting"])
+def test_a_model_of_pixels_refuses_one_class(windows: Windows, fit_run: FitRun, name: str) -> None:
+    one = replace(windows(6), label=np.zeros(6, dtype=int))
     with pytest.raises(TrainingError, match="one class"):
-        fit_baseline_forest(replace(windows(6), label=np.zeros(6, dtype=int)), quick, run=fit_run)
+        fit_pixels(name, one, windows(6), {}, run=fit_run)

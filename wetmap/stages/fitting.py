@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from wetmap import models
 from wetmap.bundle import CardCalibration, CardHistory, Payload, network_payload, pixel_payload
 from wetmap.cube import Cube
-from wetmap.models.pixels import PixelSamples, fit_pixel_model
 from wetmap.recipe import Training
 from wetmap.samples import PatchCubes
 from wetmap.samples.patches import Patches
 from wetmap.stages import fetch
 from wetmap.stages.context import Context
 from wetmap.training.calibration import Calibration, calibrate, reliability
-from wetmap.training.fit import FitRun, centre_pixels, fit_network, predict_logits, reproducible
+from wetmap.training.fit import FitRun, centre_pixels, fit_network, fit_pixels, predict_logits, reproducible
 from wetmap.training.metrics import Scores, scores
 from wetmap.training.start import StartReport, apply_start
 
@@ -88,7 +87,7 @@ class Fitted:
     parameters: int | None
     """Numbers that were trained; None for trees."""
     seconds: float
-    """Time the fit took in this process, seconds: less than the whole where an earlier one was stopped."""
+    """Time the fit took, seconds, that of runs that were stopped included."""
     history: CardHistory
     """Summary of the training."""
     epochs: list[dict[str, Any]]
@@ -99,6 +98,8 @@ class Fitted:
     """Temperature, fitted to the validation samples."""
     model: Any
     """The network or the pixel model, in evaluation mode."""
+    warnings: tuple[str, ...] = ()
+    """What was odd about the samples."""
     start: StartReport | None = None
     """What became of the weights that training began from."""
 
@@ -131,6 +132,7 @@ def fit_run(context: Context, classes: tuple[str, ...], *, key: str, folder: Pat
         key=key,
         folder=folder,
         threads=context.workers.threads,
+        bands=tuple(band.name for band in cube.bands),
     )
 
 
@@ -165,7 +167,6 @@ def fit_one(job: Job, roles: Roles, *, progress: Callable[[dict[str, Any]], None
 
 
 def _fit_network(job: Job, roles: Roles, progress: Callable[[dict[str, Any]], None] | None) -> Fitted:
-    begun = time.perf_counter()
     layers = roles.train.observed.shape[1]
     with reproducible(seed=job.run.seed, threads=job.run.threads):
         network = models.create(
@@ -178,7 +179,6 @@ def _fit_network(job: Job, roles: Roles, progress: Callable[[dict[str, Any]], No
         )
         start = None if job.training.start is None else apply_start(network, job.training.start)
     result = fit_network(network, roles.train, roles.validation, job.training, run=job.run, progress=progress)
-    seconds = time.perf_counter() - begun
     validation, test = (
         _softmax(predict_logits(network, part, threads=job.run.threads)) for part in (roles.validation, roles.test)
     )
@@ -189,7 +189,7 @@ def _fit_network(job: Job, roles: Roles, progress: Callable[[dict[str, Any]], No
         geometry=cast("models.MapModel", network).geometry,
         window_px=job.window_px,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        seconds=seconds,
+        seconds=sum(row["seconds"] for row in result.history),
         history=CardHistory(
             epochs=len(result.history),
             best_epoch=result.best_epoch,
@@ -199,17 +199,16 @@ def _fit_network(job: Job, roles: Roles, progress: Callable[[dict[str, Any]], No
         test=test,
         calibration=calibrate(validation, roles.validation.label),
         model=network,
+        warnings=result.warnings,
         start=start,
     )
 
 
 def _fit_pixels(job: Job, roles: Roles) -> Fitted:
     begun = time.perf_counter()
-    train, validation = (_pixel_samples(part, job.run) for part in (roles.train, roles.validation))
-    model = fit_pixel_model(
-        job.name, train, options=job.options, seed=job.run.seed, threads=job.run.threads, validation=validation
-    )
+    model = fit_pixels(job.name, roles.train, roles.validation, job.options, run=job.run)
     seconds = time.perf_counter() - begun
+    held = centre_pixels(roles.validation, job.run.band_layer)
     # a class without a vote is not impossible: half a vote, see wetmap.training.calibration
     floor = 0.5 / int(job.options["trees"]) if job.name == "forest" else 0.0
     return Fitted(
@@ -223,18 +222,8 @@ def _fit_pixels(job: Job, roles: Roles) -> Fitted:
         history=CardHistory(epochs=0, best_epoch=0),
         epochs=[],
         test=model.pixel_probabilities(centre_pixels(roles.test, job.run.band_layer)),
-        calibration=calibrate(model.pixel_probabilities(validation.x), roles.validation.label, floor=floor),
+        calibration=calibrate(model.pixel_probabilities(held), roles.validation.label, floor=floor),
         model=model,
-    )
-
-
-def _pixel_samples(patches: Patches, run: FitRun) -> PixelSamples:
-    return PixelSamples(
-        x=centre_pixels(patches, run.band_layer),
-        y=np.asarray(patches.label, dtype=np.int64),
-        classes=len(run.classes),
-        layers=patches.observed.shape[1],
-        band_layer=run.band_layer,
     )
 
 

@@ -95,6 +95,7 @@ def _train(context: Context, folder: StageFolder) -> None:
             "split": made["split"],
             "history": fitted[0].history.model_dump(mode="json"),
             "epochs": fitted[0].epochs,
+            "warnings": list(fitted[0].warnings),
             "start": None if fitted[0].start is None else fitted[0].start.line,
             "simulated": cube.simulated,
         },

@@ -9,7 +9,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -43,7 +43,7 @@ from wetmap.training.tiles import PlainTiles, TileBatches, TileSet
 from wetmap.training.trainer import quiet_lightning, run_lightning
 
 if TYPE_CHECKING:
-    from wetmap.models.forest import ForestModel
+    from wetmap.models.pixels import PixelModel, PixelSamples
 
 Progress = Callable[[dict[str, Any]], None]
 #: Samples; a dense network needs to know where they lie and what lies around them.
@@ -148,33 +148,40 @@ def fit_network(
     return FitResult(best_epoch=state.best_epoch, history=state.history, state=state.best, warnings=notes)
 
 
-def fit_baseline_forest(train: ArraySet, settings: Training, *, run: FitRun) -> ForestModel:
-    """Fit the random forest that every model is compared with, on the windows' labelled pixels alone.
+def fit_pixels(
+    name: str, train: ArraySet, validation: ArraySet, options: Mapping[str, object], *, run: FitRun
+) -> PixelModel:
+    """Fit a model of single pixels to the windows' labelled pixels alone.
 
     Args:
-        train: Training windows: the training role only, so that the validation fold stays unseen here too.
-        settings: For the number of trees and the class weights.
-        run: Classes, layers of the bands, seed and threads; the forest does not depend on the threads.
+        name: A registered model of the family ``pixel``.
+        train: Training windows.
+        validation: Windows that choose how far boosting goes; never the test fold.
+        options: All of the model's options.
+        run: Classes, layers of the bands, seed and threads; the model does not depend on the threads.
 
     Raises:
         TrainingError: Fewer than two samples, or one class only.
     """
-    from wetmap.models.forest import ForestSettings, fit_forest
+    from wetmap.models.pixels import fit_pixel_model
 
     _check_role(train, "training", run)
+    _check_role(validation, "validation", run)
     _check_classes(train, run.classes)
-    return fit_forest(
-        centre_pixels(train, run.band_layer),
-        np.asarray(train.label, dtype=np.int64),
+    learnt, held = (pixel_samples(part, run) for part in (train, validation))
+    return fit_pixel_model(name, learnt, options=options, seed=run.seed, threads=run.threads, validation=held)
+
+
+def pixel_samples(arrays: ArraySet, run: FitRun) -> PixelSamples:
+    """The labelled pixels of windows, as models of pixels take them."""
+    from wetmap.models.pixels import PixelSamples
+
+    return PixelSamples(
+        x=centre_pixels(arrays, run.band_layer),
+        y=np.asarray(arrays.label, dtype=np.int64),
         classes=len(run.classes),
-        trees=settings.forest_trees,
-        seed=run.seed,
-        threads=run.threads,
-        settings=ForestSettings(
-            class_weight="balanced" if settings.class_weights == "inverse" else "none",
-            layers=train.observed.shape[1],
-            band_layer=run.band_layer,
-        ),
+        layers=arrays.observed.shape[1],
+        band_layer=run.band_layer,
     )
 
 
