@@ -94,5 +94,5 @@ reference:
   #   buffer_m: 100
 
 model:
-  name: wetmapformer-window
+  name: wetmapformer           # wetmap doctor lists the models
 """

@@ -23,7 +23,7 @@ from wetmap.recipe import ClassSpec, Reference
 from wetmap.samples.class_table import with_background
 from wetmap.samples.label_raster import read_label_raster
 from wetmap.samples.labels import UNLABELLED, Labels, Painted, Report, region_ids
-from wetmap.samples.vector import read_vector
+from wetmap.samples.vector import check_vector, read_vector
 
 
 def read_reference(reference: Reference, classes: Sequence[ClassSpec], grid: Grid, aoi: Aoi) -> Labels:
@@ -70,6 +70,20 @@ def read_reference(reference: Reference, classes: Sequence[ClassSpec], grid: Gri
     if not any(row.upland for row in table):
         _warn_no_upland(table, report)
     return Labels(painted.codes, painted.polygon, table, report.to_json(), candidates, painted.sites)
+
+
+def check_reference(reference: Reference, classes: Sequence[ClassSpec], grid: Grid, aoi: Aoi) -> None:
+    """Refuse a reference whose layer, fields or classes do not fit, before the hours that a fetch may take.
+
+    A label raster is only opened: its values are looked at when it is read.
+
+    Raises:
+        UsageError: As ``read_reference``.
+        RecipeError: Likewise.
+        ReferenceDataError: Likewise, but for features that label no pixel.
+    """
+    if _is_vector(reference.path):
+        check_vector(reference, classes, grid, aoi)
 
 
 def _is_vector(path: Path) -> bool:

@@ -19,6 +19,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 from rasterio.features import rasterize
 
+from wetmap.classes import MapClass
 from wetmap.errors import ReferenceDataError, UsageError
 from wetmap.geo import Aoi, Grid
 from wetmap.geo.aoi import DENSIFY_DEG
@@ -82,6 +83,32 @@ def read_vector(
         UsageError: The layer or the class field is not named or does not exist, or the site field does not.
         ReferenceDataError: Unreadable, without CRS or geometry; no feature in the area; none of a class of the map.
     """
+    features, table, codes, sites = _classified(reference, classes, grid, aoi, report)
+    painted, polygon, overlapping = paint(features.geometry, features.ids, codes, grid, inside)
+    if overlapping:
+        report.note(
+            f"In {overlapping} pixels features of different classes overlap; these pixels stay unlabelled.",
+            "Mend the overlaps in QGIS (Vector > Geoprocessing) if they are many.",
+        )
+    used = np.unique(polygon[polygon >= 0])
+    report.rows["overlapping_pixels"] = overlapping
+    report.rows["features_used"] = len(used)
+    report.rows["features_without_pixel"] = int((codes > 0).sum()) - len(used)
+    far = None
+    if reference.background is not None:
+        far = far_from(features.near, reference.background.buffer_m, grid)
+    return Painted(painted, polygon, table, int(features.ids.max()) + 1, far, sites)
+
+
+def check_vector(reference: Reference, classes: Sequence[ClassSpec], grid: Grid, aoi: Aoi) -> None:
+    """Refuse what ``read_vector`` would refuse of a file, its fields and its classes; nothing is painted."""
+    _classified(reference, classes, grid, aoi, Report())
+
+
+def _classified(
+    reference: Reference, classes: Sequence[ClassSpec], grid: Grid, aoi: Aoi, report: Report
+) -> tuple[_Features, tuple[MapClass, ...], NDArray[np.int64], Any]:
+    """The features in the area, the class table, each feature's code (0: none), and its site if there are sites."""
     layer = _layer(reference)
     features = _features(reference, layer, grid, aoi, report)
     values = [value for value in features.values if value is not None]
@@ -98,20 +125,7 @@ def read_vector(
             f"{found}, and the recipe names {', '.join(row.name for row in table)}.",
             do="List these values under `reference:` of the classes they belong to.",
         )
-    painted, polygon, overlapping = paint(features.geometry, features.ids, codes, grid, inside)
-    if overlapping:
-        report.note(
-            f"In {overlapping} pixels features of different classes overlap; these pixels stay unlabelled.",
-            "Mend the overlaps in QGIS (Vector > Geoprocessing) if they are many.",
-        )
-    used = np.unique(polygon[polygon >= 0])
-    report.rows["overlapping_pixels"] = overlapping
-    report.rows["features_used"] = len(used)
-    report.rows["features_without_pixel"] = int((codes > 0).sum()) - len(used)
-    far = None
-    if reference.background is not None:
-        far = far_from(features.near, reference.background.buffer_m, grid)
-    return Painted(painted, polygon, table, int(features.ids.max()) + 1, far, sites)
+    return features, table, codes, sites
 
 
 def paint(
@@ -191,7 +205,7 @@ def _layer(reference: Reference) -> _Layer:
         )
         raise UsageError(
             f"{what} the reference file {path} (layer {name}).",
-            do=f"Give --class-field with one of its fields: {_listed(fields)}.",
+            do=f"Give --class-field (`class_field:` in the recipe) with one of its fields: {_listed(fields)}.",
         )
     if reference.site_field is not None and reference.site_field not in fields:
         raise UsageError(

@@ -7,9 +7,10 @@ from pathlib import Path
 from wetmap import models
 from wetmap.bundle import load_bundle
 from wetmap.errors import RecipeError, UsageError
-from wetmap.geo import make_grid, read_aoi
+from wetmap.geo import Aoi, make_grid, read_aoi
 from wetmap.imagery.indices import index_bands
-from wetmap.recipe import Recipe, Sensor
+from wetmap.recipe import Recipe, Reference, Sensor
+from wetmap.samples import check_reference
 from wetmap.sources import check_bands, open_archive
 from wetmap.stages import operating_point
 from wetmap.stages.plan import sensors_wanted, source_bands
@@ -42,15 +43,24 @@ def check_recipe(recipe: Recipe) -> str:
         _check_catalogue(recipe, sensor)
     if recipe.aoi is None:
         return "It names no area of interest."
-    aoi = read_aoi(recipe.aoi)
+    return _check_area(recipe, read_aoi(recipe.aoi))
+
+
+def _check_area(recipe: Recipe, aoi: Aoi) -> str:
+    """Refuse rasters and reference data that do not fit the area, and say what its grid is."""
     for sensor in sensors_wanted(recipe):
         source = recipe.sources.of(sensor)
         if source is not None and source.kind == "rasters":
             archive = open_archive(source, sensor)
             scenes, _ = archive.search(sensor, aoi, recipe.seasons, max_cloud_percent=recipe.optical.max_cloud_percent)
             check_bands(scenes, sensor, source_bands(recipe)[sensor])
-    part = recipe.grid
-    return f"Grid: {make_grid(aoi, res_m=part.res_m, crs=part.crs, align=part.align).describe()}."
+    part, reference = recipe.grid, recipe.reference
+    grid = make_grid(aoi, res_m=part.res_m, crs=part.crs, align=part.align)
+    if recipe.predict.bundle is None and isinstance(reference, Reference):
+        if recipe.splits.kind != "sites":
+            reference = reference.model_copy(update={"site_field": None})  # of use to that kind alone
+        check_reference(reference, recipe.classes, grid, aoi)
+    return f"Grid: {grid.describe()}."
 
 
 def _check_catalogue(recipe: Recipe, sensor: Sensor) -> None:

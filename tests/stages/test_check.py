@@ -1,0 +1,43 @@
+"""What a recipe check refuses before anything is fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import pytest
+from shapely.geometry import box
+
+from wetmap.errors import ReferenceDataError, ReferenceWarning, UsageError
+from wetmap.recipe import Recipe
+from wetmap.stages.check import check_recipe
+
+
+def recipe(folder: Path, **changes: object) -> Recipe:
+    gpd.GeoDataFrame(geometry=[box(-66.60, 45.90, -66.59, 45.91)], crs=4326).to_file(folder / "area.geojson")
+    wetlands = gpd.GeoDataFrame(
+        {"KIND": ["bog", "fen"]},
+        geometry=[box(-66.60, 45.90, -66.597, 45.903), box(-66.595, 45.905, -66.592, 45.908)],
+        crs=4326,
+    )
+    wetlands.to_file(folder / "wetlands.gpkg")
+    reference = {"path": str(folder / "wetlands.gpkg"), "class_field": "KIND"}
+    sources = {name: {"kind": "simulated"} for name in ("optical", "radar", "terrain")}
+    whole = {"aoi": str(folder / "area.geojson"), "sources": sources, "reference": reference, **changes}
+    return Recipe.model_validate(whole)
+
+
+def test_a_reference_that_fits_passes(tmp_path: Path) -> None:
+    assert "px" in check_recipe(recipe(tmp_path))
+
+
+def test_a_class_field_that_is_not_there_is_refused_before_the_fetch(tmp_path: Path) -> None:
+    wrong = {"path": str(tmp_path / "wetlands.gpkg"), "class_field": "CLASS"}
+    with pytest.raises(UsageError, match="No field 'CLASS'"):
+        check_recipe(recipe(tmp_path, reference=wrong))
+
+
+def test_classes_that_no_feature_has_are_refused_before_the_fetch(tmp_path: Path) -> None:
+    classes = [{"name": "marsh", "reference": ["Marsh"]}, {"name": "upland"}]
+    with pytest.warns(ReferenceWarning), pytest.raises(ReferenceDataError, match="holds 'bog', 'fen'"):
+        check_recipe(recipe(tmp_path, classes=classes))
