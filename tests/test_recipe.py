@@ -61,6 +61,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("sesons: []", r"sesons is not a key of the recipe \(value \[\]\); did you mean seasons\?"),
         ("grid: {resolution: 10}", r"grid\.resolution is not a key of the recipe \(value 10\)"),
         ("grid: {res_m: 10 km}", r"grid\.res_m is '10 km': .*number"),
         ("grid: {res_m: -1}", "grid.res_m is -1: .*greater than 0"),

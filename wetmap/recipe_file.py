@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,10 +126,19 @@ def _explain(error: ValidationError, data: Any) -> str:
         str(part) for part in first["loc"] if str(part) not in {"stac", "simulated", "rasters"} or part in data
     )
     if first["type"] == "extra_forbidden":
-        text = f"{where} is not a key of the recipe (value {first['input']!r})"
+        text = f"{where} is not a key of the recipe (value {first['input']!r}){_meant(str(first['loc'][-1]))}"
     elif first["type"] == "value_error":
         text = f"{where}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
     else:
         text = f"{where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
     text = text.replace("\n", " ")
     return text if len(problems) == 1 else f"{text} (and {len(problems) - 1} more)"
+
+
+def _meant(key: str) -> str:
+    """The key of the recipe, of any of its parts, that is spelt most like this one."""
+    schema = Recipe.model_json_schema()
+    parts = (schema, *schema["$defs"].values())
+    known = sorted({name for part in parts for name in part.get("properties", ())})
+    near = difflib.get_close_matches(key, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
