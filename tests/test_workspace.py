@@ -37,6 +37,12 @@ def test_differences_name_the_path_and_both_values() -> None:
     assert list(differences(before, after)) == ["new: null -> true", "seasons.0.start: 2021-06-01 -> 2021-06-15"]
 
 
+def test_differences_of_lists_name_what_came_and_what_went() -> None:
+    before, after = {"bands": ["B02", "B03", "VV"]}, {"bands": ["B02", "VV", "VH", "slope"]}
+    assert list(differences(before, after)) == ["bands: without B03, with VH, with slope"]
+    assert list(differences({"a": [1]}, {"a": [1, 1]})) == ["a: 1 -> 2 entries"]
+
+
 def test_stage_says_what_changed(tmp_path: Path) -> None:
     space = Workspace(tmp_path).open()
     first = space.stage("fetch", {"a": 1})

@@ -168,6 +168,11 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for number, (old, new) in enumerate(zip(before, after, strict=True)):
             yield from differences(old, new, f"{path}.{number}")
+    elif isinstance(before, list) and isinstance(after, list):
+        gone = [value for value in before if value not in after]
+        added = [value for value in after if value not in before]
+        words = [f"without {_short(value)}" for value in gone] + [f"with {_short(value)}" for value in added]
+        yield f"{path}: {', '.join(words) or f'{len(before)} -> {len(after)} entries'}"
     elif before != after:
         yield f"{path}: {_short(before)} -> {_short(after)}"
 
