@@ -39,6 +39,13 @@ def test_any_crs_gives_the_same_area(tmp_path: Path) -> None:
     assert read_aoi(tmp_path / "b.gpkg").area_ha == pytest.approx(plain.area_ha, rel=1e-5)
 
 
+def test_a_straight_edge_of_a_projected_file_stays_straight_there(tmp_path: Path) -> None:
+    """The corners alone of 200 km of a UTM zone, joined again in degrees, would bulge by hundreds of metres."""
+    square = box(400_000, 5_000_000, 600_000, 5_200_000)
+    found = read_aoi(write(tmp_path / "square.gpkg", [square], crs="EPSG:32620")).bounds_in("EPSG:32620")
+    np.testing.assert_allclose(found, square.bounds, atol=0.1)
+
+
 def test_hole_is_not_inside(tmp_path: Path) -> None:
     aoi = read_aoi(write(tmp_path / "a.gpkg", [WITH_HOLE]))
     grid = make_grid(aoi)

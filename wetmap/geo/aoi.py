@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Longest piece of an edge when it is projected: a straight line in one CRS is a curve in another. Degrees.
 DENSIFY_DEG = 0.01
+#: The same where an area is read in a projected CRS, metres.
+DENSIFY_M = 1000.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def read_aoi(path: Path) -> Aoi:
     if frame.crs is None:
         raise AoiError(f"--aoi {path} has no CRS.", do="Set its CRS in QGIS (Layer > Set CRS) and save it again.")
     polygons = _polygons(frame.geometry, path)
-    united = shapely.union_all(polygons.to_crs("EPSG:4326").to_numpy())
+    united = shapely.union_all(_dense(polygons).to_crs("EPSG:4326").to_numpy())
     geometry = MultiPolygon([united]) if isinstance(united, Polygon) else united
     if not isinstance(geometry, MultiPolygon) or geometry.is_empty or geometry.area == 0:
         raise AoiError(f"--aoi {path} has an area of zero.", do="Give polygons that enclose something.")
@@ -143,6 +145,14 @@ def _polygons(geometries: GeoSeries, path: Path) -> GeoSeries:
     import geopandas
 
     return geopandas.GeoSeries(flat, crs=geometries.crs)
+
+
+def _dense(polygons: GeoSeries) -> GeoSeries:
+    """Polygons of a projected CRS with vertices near enough that their edges stay where they are on the ground."""
+    crs = polygons.crs
+    if crs is None or not crs.is_projected:
+        return polygons
+    return polygons.segmentize(DENSIFY_M / crs.axis_info[0].unit_conversion_factor)
 
 
 def _refuse_antimeridian(geometry: BaseGeometry, path: Path) -> None:
