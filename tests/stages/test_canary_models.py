@@ -45,13 +45,16 @@ EPOCHS = {
     "supervit-micro-dense": 1,
     "vvt-micro": 8,
     "vvt-micro-dense": 5,
-    "unet": 6,
+    "unet": 10,
     "hybridsn": 16,
     "resnet": 12,
     "vit": 5,
     "coatnet": 6,
 }
 USUAL_EPOCHS = 3
+#: Under the published split, where the accuracy passes ``FAR`` after these few; the U-Net's a little later.
+PUBLISHED_EPOCHS = {"unet": 4}
+USUAL_PUBLISHED_EPOCHS = 2
 #: A split is said to leak where chance would score as high once in a thousand times. The seeds are fixed, so this is no
 #: lottery; where a change of the numerics trips it for one model alone, look at the others and at another seed.
 ALARM = 0.001
@@ -73,7 +76,9 @@ def dealt(kind: str):
 @functools.cache
 def sung(name: str, kind: str):
     split, parts = dealt(kind)
-    epochs = EPOCHS.get(name, USUAL_EPOCHS) if kind == "blocks" else USUAL_EPOCHS
+    epochs = EPOCHS.get(name, USUAL_EPOCHS) if kind == "blocks" else USUAL_PUBLISHED_EPOCHS
+    if kind == "paper":
+        epochs = PUBLISHED_EPOCHS.get(name, epochs)
     return CANARY.sing(name, kind, split, parts, epochs=epochs)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.walk.conftest import RECIPE, Run, command, write_recipe
+from tests.walk.conftest import RECIPE, Run, command, copy_of_fetched, write_recipe
 from wetmap.cluster import Workers
 from wetmap.errors import ModelFailedWarning, TrainingError
 from wetmap.recipe_file import load_recipe
@@ -31,9 +31,9 @@ TRAINING = {**RECIPE["training"], "epochs": 2}
 
 
 @pytest.fixture(scope="module")
-def fetched(tmp_path_factory: pytest.TempPathFactory, wetmap: Run) -> Path:
+def fetched(small: Path, tmp_path_factory: pytest.TempPathFactory, wetmap: Run) -> Path:
     """A folder with a cube."""
-    folder = tmp_path_factory.mktemp("compare")
+    folder = copy_of_fetched(small, tmp_path_factory.mktemp("compare"))
     wetmap("fetch", "--recipe", write_recipe(folder, training=TRAINING))
     return folder
 

@@ -95,10 +95,10 @@ def test_report_is_one_offline_page(small: Path) -> None:
 
 
 def test_blocks_and_workers_change_no_byte(small: Path, tmp_path: Path, wetmap: Run) -> None:
-    """64 px blocks with one worker made the map; 100 and 512 px with one and two must make the same files."""
+    """64 px blocks with one worker made the map; 100 px with two and 512 px with one must make the same files."""
     import shutil
 
-    for block_px, workers in ((100, 2), (512, 1), (64, 2)):
+    for block_px, workers in ((100, 2), (512, 1)):
         copy = tmp_path / f"{block_px}-{workers}"
         shutil.copytree(small, copy)
         for stage in ("predict", "mosaic", "report"):

@@ -117,9 +117,9 @@ def test_public_weights_become_a_start_for_the_workspaces_bands(small: Path, tmp
     assert set(result["left_out"].values()) == {"it is for 10 classes and not 3"}
 
 
-def test_a_hostile_checkpoint_is_refused_at_the_front_door(tmp_path: Path, wetmap: Run) -> None:
+def test_a_hostile_checkpoint_is_refused_at_the_front_door(tmp_path: Path, wetmap_apart: Run) -> None:
     torch.save({**public_vvt(), "extra": Bomb(tmp_path / "exploded")}, tmp_path / "vvt.pth")
-    done = wetmap("model", "import", "vvt.pth", "--model", "vvt-micro", "--bands", "4", cwd=tmp_path, expect=1)
+    done = wetmap_apart("model", "import", "vvt.pth", "--model", "vvt-micro", "--bands", "4", cwd=tmp_path, expect=1)
     assert "refused: it names posix.mkdir, which is no weight and could run a program" in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["vvt.pth"]

@@ -16,7 +16,7 @@ import pytest
 import rasterio
 import torch
 
-from tests.walk.conftest import Run, command, write_recipe
+from tests.walk.conftest import Run, command, copy_of_fetched, write_recipe
 from wetmap import models
 from wetmap.bundle import ModelCard, network_payload, save_bundle
 from wetmap.classes import MapClass
@@ -58,9 +58,9 @@ def save_model(folder: Path, cube: Cube, *, points: bool = True) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fetched(tmp_path_factory: pytest.TempPathFactory, wetmap: Run) -> Path:
+def fetched(small: Path, tmp_path_factory: pytest.TempPathFactory, wetmap: Run) -> Path:
     """A folder with a cube and two models, one of which does not know how accurate its points are."""
-    folder = tmp_path_factory.mktemp("points")
+    folder = copy_of_fetched(small, tmp_path_factory.mktemp("points"))
     wetmap("fetch", "--recipe", write_recipe(folder, reference=None))
     cube = Cube.open(next((folder / "space/stages/fetch").glob("*/*.zarr")))
     save_model(folder / "model", cube)

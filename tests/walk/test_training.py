@@ -67,13 +67,13 @@ def test_the_dense_model_learns_from_the_same_samples_and_maps(small: Path, dens
     assert before == after, "the forest beside it saw the same samples"
 
 
-def test_blocks_and_workers_change_no_byte_of_a_dense_map(dense: Path, tmp_path: Path, wetmap: Run) -> None:
+def test_blocks_change_no_byte_of_a_dense_map(dense: Path, tmp_path: Path, wetmap: Run) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(dense, copy)
     for stage in ("predict", "mosaic", "report"):
         shutil.rmtree(copy / "space/stages" / stage)
     shutil.rmtree(copy / "space/map")
-    wetmap("predict", "--workspace", copy / "space", "--block-px", "512", "--workers", "2")
+    wetmap("predict", "--workspace", copy / "space", "--block-px", "512")
     for name in ("classes.tif", "confidence.tif", "areas.csv"):
         assert (copy / "space/map" / name).read_bytes() == (dense / "space/map" / name).read_bytes(), name
 

@@ -12,25 +12,28 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 
-from tests.walk.conftest import Run, command, write_recipe
+from tests.walk.conftest import Run, run_here, write_recipe
 
 
-def test_three_lines_on_one_workspace(small: Path, tmp_path: Path, wetmap: Run) -> None:
-    """``fetch --aoi``, ``train --aoi --reference --class-field``, ``predict --aoi``, with a user's own rasters."""
-    cube = next((small / "space/stages/simulate").glob("*/archive"))
+def test_three_lines_on_one_workspace(small: Path, tmp_path: Path, wetmap: Run, wetmap_apart: Run) -> None:
+    """``fetch --aoi``, ``train --aoi --reference --class-field``, ``predict --aoi``, each a process of its own."""
+    scenes = next((small / "space/stages/simulate").glob("*/archive"))
     shutil.copy(small / "area.geojson", tmp_path / "nb.geojson")
-    shutil.copy(cube / "reference.gpkg", tmp_path / "wetlands.gpkg")
+    shutil.copy(scenes / "reference.gpkg", tmp_path / "wetlands.gpkg")
     recipe = (small / "recipe.yaml").read_text().replace("reference: simulated\n", "").replace("workspace: space\n", "")
     (tmp_path / "mine.yaml").write_text(recipe)
-    wetmap("fetch", "--aoi", "nb.geojson", "--recipe", "mine.yaml", cwd=tmp_path)
+    shutil.copytree(scenes.parent.parent, tmp_path / "nb-wetmap/stages/simulate")
+    wetmap_apart("fetch", "--aoi", "nb.geojson", "--recipe", "mine.yaml", cwd=tmp_path)
     said = wetmap("train", "--aoi", "nb.geojson", cwd=tmp_path, expect=1).stderr
     assert "There is no reference data to train on. Give --reference" in said
     said = wetmap("predict", "--aoi", "nb.geojson", cwd=tmp_path, expect=1).stderr
-    assert "There is no model in" in said
+    assert "There is no model for this recipe and cube in" in said
     assert "wetmap train" in said
-    wetmap("train", "--aoi", "nb.geojson", "--reference", "wetlands.gpkg", "--class-field", "CLASS", cwd=tmp_path)
-    done = wetmap("predict", "--aoi", "nb.geojson", "--json", cwd=tmp_path)
+    reference = ("--reference", "wetlands.gpkg", "--class-field", "CLASS")
+    wetmap_apart("train", "--aoi", "nb.geojson", *reference, cwd=tmp_path)
+    done = wetmap_apart("predict", "--aoi", "nb.geojson", "--json", cwd=tmp_path)
     assert Path(json.loads(done.stdout)["map"]) == tmp_path / "nb-wetmap/map/classes.tif"
     assert (tmp_path / "nb-wetmap/map/classes.tif").exists()
 
@@ -74,9 +77,11 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_doctor_tells_what_is_there_and_no_secret(wetmap: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor_tells_what_is_there_and_no_secret(
+    wetmap: Run, wetmap_apart: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("EARTHENGINE_TOKEN", "very-secret")
-    done = wetmap("doctor", "--json", "--workspace", tmp_path / "not/there")
+    done = wetmap_apart("doctor", "--json", "--workspace", tmp_path / "not/there")
     result = json.loads(done.stdout)
     assert result["credentials"]["Earth Engine"] == "found"
     assert result["gdal drivers"]["COG"] == "yes"
@@ -92,7 +97,9 @@ def test_recipe_verbs(tmp_path: Path, wetmap: Run) -> None:
     assert json.loads(wetmap("recipe", "schema").stdout)["title"] == "Recipe"
     wetmap("recipe", "init", tmp_path / "new.yaml", "--aoi", tmp_path / "area.geojson")
     assert "wetlands.gpkg, which does not exist" in wetmap("recipe", "check", tmp_path / "new.yaml", expect=2).stderr
-    (tmp_path / "wetlands.gpkg").touch()
+    corners = shapely.box(-64.41, 45.897, -64.40, 45.91), shapely.box(-64.40, 45.897, -64.39, 45.91)
+    rows = {"CLASS": ["bog", "fen"], "geometry": corners}
+    geopandas.GeoDataFrame(rows, crs="EPSG:4326").to_file(tmp_path / "wetlands.gpkg")
     assert "valid" in wetmap("recipe", "check", tmp_path / "new.yaml").stdout
     assert "exists already" in wetmap("recipe", "init", tmp_path / "new.yaml", expect=2).stderr
 
@@ -121,7 +128,7 @@ def test_check_and_run_refuse_before_anything_is_fetched(
 ) -> None:
     recipe = write_recipe(tmp_path, **changes)
     for verb in (("recipe", "check"), ("run",)):
-        done = subprocess.run([*command(*verb), recipe], capture_output=True, text=True, check=False)
+        done = run_here([*verb, str(recipe)])
         assert done.returncode in {1, 2}
         assert message in done.stderr
     assert not (tmp_path / "space").exists()
@@ -151,8 +158,8 @@ def test_bad_usage_is_one_line_and_leaves_no_workspace(
     assert not (tmp_path / "area-wetmap").exists()
 
 
-def test_errors_are_json_too(tmp_path: Path, wetmap: Run) -> None:
-    done = wetmap("fetch", "--aoi", tmp_path / "none.geojson", "--json", expect=2)
+def test_errors_are_json_too(tmp_path: Path, wetmap_apart: Run) -> None:
+    done = wetmap_apart("fetch", "--aoi", tmp_path / "none.geojson", "--json", expect=2)
     assert set(json.loads(done.stdout)) == {"error", "do", "kind"}
 
 
