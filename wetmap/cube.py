@@ -119,7 +119,7 @@ def unpack(counts: NDArray[np.int16], bands: Sequence[Band]) -> NDArray[np.float
     for number, band in enumerate(bands):
         kind = KINDS[band.kind]
         values[number] = counts[number] * np.float32(kind.step) + np.float32(kind.offset)
-    values[counts == UNOBSERVED] = np.nan
+        values[number][counts[number] == UNOBSERVED] = np.nan
     return values
 
 
@@ -206,21 +206,41 @@ class Cube:
         if self.seasons:
             self._clear[:, rows, cols] = clear_count
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the grid, pixels."""
+        return self.grid.shape
+
     def read_window(self, y0: int, x0: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read a window that may reach outside the grid.
 
         Returns:
             features (band, height, width) float32, NaN where not observed or outside; observed (layer, height, width).
         """
-        counts = np.full((len(self.bands), height, width), UNOBSERVED, dtype=np.int16)
-        observed = np.zeros((len(self.layers), height, width), dtype=np.bool_)
+        window = (y0, x0, height, width)
+        return self.read_features(*window), self.read_observed(*window)
+
+    def read_features(self, y0: int, x0: int, height: int, width: int) -> NDArray[np.float32]:
+        """Features of a window that may reach outside the grid, (band, height, width), NaN as in ``read_window``."""
+        return unpack(self._window(self._features, (y0, x0, height, width), UNOBSERVED), self.bands)
+
+    def read_observed(self, y0: int, x0: int, height: int, width: int) -> NDArray[np.bool_]:
+        """What was observed in a window that may reach outside the grid, (layer, height, width)."""
+        found: NDArray[np.bool_] = self._window(self._observed, (y0, x0, height, width), np.uint8(0)) != 0
+        return found
+
+    def _window(self, stored: Any, window: tuple[int, int, int, int], outside: np.integer[Any]) -> NDArray[Any]:
+        """A window (first row, first column, height, width) of a stored array; copied only if it leaves the grid."""
+        y0, x0, height, width = window
         top, left = max(y0, 0), max(x0, 0)
         bottom, right = min(y0 + height, self.grid.height), min(x0 + width, self.grid.width)
+        if (top, left, bottom, right) == (y0, x0, y0 + height, x0 + width):
+            return np.asarray(stored[:, top:bottom, left:right])
+        found = np.full((stored.shape[0], height, width), outside)
         if bottom > top and right > left:
             inner = (slice(None), slice(top - y0, bottom - y0), slice(left - x0, right - x0))
-            counts[inner] = self._features[:, top:bottom, left:right]
-            observed[inner] = np.asarray(self._observed[:, top:bottom, left:right]) != 0
-        return unpack(counts, self.bands), observed
+            found[inner] = stored[:, top:bottom, left:right]
+        return found
 
     def read_clear_count(self, block: Block) -> NDArray[np.uint16]:
         """Clear optical looks of a block, (season, y, x)."""

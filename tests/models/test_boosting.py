@@ -58,7 +58,7 @@ def model() -> BoostingModel:
 
 def test_it_keeps_the_contract_and_learns(model):
     as_contract: MapModel = model
-    assert as_contract.geometry == Geometry(tile=64, margin=0, stride=1)
+    assert as_contract.geometry == Geometry(tile=256, margin=0, stride=1)
     x, y = pixels()
     features = torch.from_numpy(x.T.reshape(1, 4, 20, 20).copy())
     answers = as_contract.tile_probabilities(features)
@@ -79,6 +79,14 @@ def test_a_tile_is_its_pixels_one_by_one_and_what_scikit_learn_says(classes):
     np.testing.assert_array_equal(together, as_scikit_learn_does(x, y))
     np.testing.assert_array_equal(together, np.concatenate([model.pixel_probabilities(row[None]) for row in x]))
     assert model.pixel_probabilities(x[:0]).shape == (0, classes)
+
+
+def test_threads_change_no_bit(model, monkeypatch):
+    x, _ = pixels(9000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    alone = model.pixel_probabilities(x)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    np.testing.assert_array_equal(model.pixel_probabilities(x), alone)
 
 
 def test_a_class_absent_from_training_keeps_its_column():

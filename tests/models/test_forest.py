@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -46,7 +48,7 @@ def model() -> ForestModel:
 
 def test_it_keeps_the_contract(model):
     as_contract: MapModel = model
-    assert as_contract.geometry == Geometry(tile=64, margin=0, stride=1)
+    assert as_contract.geometry == Geometry(tile=256, margin=0, stride=1)
     x, y = samples()
     features = torch.from_numpy(x.T.reshape(1, 4, 20, 10).copy())
     answers = as_contract.tile_probabilities(features)
@@ -56,6 +58,21 @@ def test_it_keeps_the_contract(model):
     # the training pixels, in their places: rows and columns are not swapped
     assert float((answers.argmax(1).flatten().numpy() == y).mean()) > 0.95
     np.testing.assert_array_equal(answers[0].flatten(1).T.numpy(), model.pixel_probabilities(x))
+
+
+def test_it_is_what_scikit_learn_says_in_any_cut_and_with_any_threads(model, monkeypatch):
+    x, _ = samples(9000)
+    x[::7, 2] = np.nan
+    filled = np.where(np.isfinite(x), x, model.fill)
+    truth = np.zeros((len(x), 5), np.float32)
+    truth[:, model.known] = model.forest.predict_proba(filled)
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        np.testing.assert_array_equal(model.pixel_probabilities(x), truth)
+    cuts = [0, 1, 2, 700, 701, 9000]
+    parts = [model.pixel_probabilities(x[start:end]) for start, end in itertools.pairwise(cuts)]
+    np.testing.assert_array_equal(np.concatenate(parts), truth)
+    assert model.pixel_probabilities(x[:0]).shape == (0, 5)
 
 
 def test_a_class_absent_from_training_keeps_its_column():
@@ -194,6 +211,7 @@ def test_types_a_forest_has_no_need_of_are_refused(model, foreign):
     "change",
     [
         {"fill": np.zeros(3, np.float32)},
+        {"forest": "treeless"},
         {"fill": np.full(4, np.nan, np.float32)},
         {"classes": 2},
         {"band_layer": np.array([0, 0, 0, 1])},
@@ -201,8 +219,12 @@ def test_types_a_forest_has_no_need_of_are_refused(model, foreign):
     ],
 )
 def test_parts_that_do_not_fit_are_refused(model, change):
+    parts = {**content(model), **change}
+    if parts["forest"] == "treeless":
+        parts["forest"] = copy.copy(model.forest)
+        parts["forest"].estimators_ = []
     with pytest.raises(BundleError):
-        ForestModel.from_bytes(forest_file.dumps({**content(model), **change}))
+        ForestModel.from_bytes(forest_file.dumps(parts))
 
 
 def test_a_missing_part_is_refused(model):

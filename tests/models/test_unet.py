@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from wetmap.models import create
-from wetmap.models.unet import UNet, margin, reach
+from wetmap.models.unet import Pair, UNet, margin, reach
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -14,7 +15,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def test_its_size_and_its_reach():
     model = create("unet", 16, 7)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 471_111
+    assert sum(parameter.numel() for parameter in model.parameters()) == 440_391
     assert [reach(poolings) for poolings in range(4)] == [2, 9, 23, 51]
     assert [margin(poolings) for poolings in range(4)] == [2, 10, 24, 56]
 
@@ -50,6 +51,28 @@ def test_a_map_of_any_size_is_answered(height, width):
         # what is filled up is what was not observed
         torch.testing.assert_close(model(filled)[:, :, :height, :width], logits)
     assert logits.shape == (2, 4, height, width)
+
+
+def test_norms_are_multiplied_into_the_kernels(enliven):
+    torch.manual_seed(0)
+    pair = Pair(3, 5)
+    enliven(pair, 1)
+    maps = noise(2, 3, 6, 7)
+    one = F.relu(F.batch_norm(pair[0](maps), *statistics(pair[1]), eps=pair[1].eps))
+    two = F.relu(F.batch_norm(pair[3](one), *statistics(pair[4]), eps=pair[4].eps))
+    torch.testing.assert_close(pair.eval()(maps), two, rtol=1e-5, atol=1e-6)
+
+
+def statistics(norm):
+    return norm.running_mean, norm.running_var, norm.weight, norm.bias
+
+
+def test_even_ground_is_answered_evenly(enliven):
+    model = create("unet", 3, 4, width=8).eval()
+    enliven(model, 1)
+    with torch.no_grad():
+        logits = model(torch.full((1, 3, 64, 64), 0.7))[0, :, margin() : -margin(), margin() : -margin()]
+    torch.testing.assert_close(logits, logits[:, :1, :1].expand_as(logits), rtol=1e-5, atol=1e-5)
 
 
 def test_it_can_be_exported():

@@ -1,5 +1,15 @@
 """Streaming a model over blocks, knowing nothing about models."""
 
-from wetmap.mapping.blocks import BlockMap, Predictor, map_block, whole_tiles
+from wetmap.mapping.blocks import BlockInput, BlockMap, GridReader, Predictor, map_block, read_block, whole_tiles
+from wetmap.mapping.memory import block_bytes
 
-__all__ = ["BlockMap", "Predictor", "map_block", "whole_tiles"]
+__all__ = [
+    "BlockInput",
+    "BlockMap",
+    "GridReader",
+    "Predictor",
+    "block_bytes",
+    "map_block",
+    "read_block",
+    "whole_tiles",
+]

@@ -7,7 +7,7 @@ Nothing here imports torch when the program starts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,9 @@ class Geometry:
     """Context needed on each side of the tile, pixels."""
     stride: int
     """Phase the network must keep: tile origins are multiples of it, pixels."""
+    beyond: Literal["unobserved", "nearest"] = "unobserved"
+    """What it is given beyond the grid: nothing, as a classifier of windows was in training, or the nearest pixel of
+    the grid's edge, so that near the edge it answers as anywhere else."""
 
     @property
     def side(self) -> int:

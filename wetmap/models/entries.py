@@ -77,7 +77,7 @@ _VVT_OPTIONS = {
     "extractor": _EXTRACTOR,
 }
 
-_DENSE_SIDE = "Side of the tiles, in training and in mapping, pixels; the inner half of each side is kept."
+_DENSE_SIDE = "Side of the tiles, in training and in mapping, pixels; in maps a quarter overlaps with the next."
 
 _VVT_SIZES = (
     ("micro", "of a laptop's size, 0.3 million parameters"),
@@ -202,7 +202,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         family="torch",
         answers="dense",
         builder="wetmap.models.unet:UNet",
-        summary="A small U-Net of two poolings, 0.5 million parameters: the plain dense network to beat.",
+        summary="A small U-Net of two poolings, 0.4 million parameters: the plain dense network to beat.",
         options={
             "window": Option(16, "Side of the training tiles, pixels.", (8, 16, 24, 32, 48, 64, 96, 128)),
             "width": Option(32, "Channels at full resolution; doubled by every pooling.", (8, 16, 24, 32, 48, 64)),

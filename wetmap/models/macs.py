@@ -7,6 +7,7 @@ pixels per second beside it.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -15,9 +16,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from wetmap.models.contract import MapModel
+
+
+def _onednn_counts() -> dict[Any, Any]:
+    """Operations of oneDNN that the counter does not know; a map is computed with them where torch has them."""
+
+    def count(_: object, weight: Sequence[int], *__: object, out_shape: Sequence[int], **___: object) -> int:
+        return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+    names = ("_linear_pointwise", "_convolution_pointwise")
+    return {getattr(torch.ops.mkldnn, name): count for name in names if hasattr(torch.ops.mkldnn, name)}
 
 
 def multiply_adds(model: nn.Module, *inputs: Tensor, method: str = "forward") -> int:
@@ -46,7 +57,7 @@ def multiply_adds(model: nn.Module, *inputs: Tensor, method: str = "forward") ->
             torch.random.fork_rng(devices=[]),
             torch.no_grad(),
             sdpa_kernel(SDPBackend.MATH),
-            FlopCounterMode(display=False) as counter,
+            FlopCounterMode(display=False, custom_mapping=_onednn_counts()) as counter,
         ):
             call(*inputs)
     finally:

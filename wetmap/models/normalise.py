@@ -71,5 +71,5 @@ class Normalisation(nn.Module):
         if observed is not None:
             missing = missing | ~observed[:, self.band_layer]
         deviation = self.variance.sqrt().clamp(min=LEAST_DEVIATION)
-        scaled = (features.to(self.mean.dtype) - self.mean[:, None, None]) / deviation[:, None, None]
-        return scaled.masked_fill(missing, 0.0)
+        scaled = features.to(self.mean.dtype) - self.mean[:, None, None]
+        return scaled.div_(deviation[:, None, None]).masked_fill_(missing, 0.0)

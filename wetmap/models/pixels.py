@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
@@ -17,8 +19,13 @@ from wetmap.models.checks import check_maps
 from wetmap.models.contract import Geometry
 from wetmap.models.registry import entry, resolve_options
 
-#: Side of the tile, pixels. A tree is called once per tile; a larger tile spreads that call over more pixels.
-TILE_PX = 64
+#: Side of the tile, pixels. Every tree is fetched from memory once per tile, and the trees of a forest are together
+#: larger than any cache: on tiles of 64 pixels a forest of 500 trees takes 1.7 times as long per pixel.
+TILE_PX = 256
+#: Every model of pixels maps alike: no margin, because a pixel is answered for on its own.
+GEOMETRY = Geometry(tile=TILE_PX, margin=0, stride=1)
+#: Fewer pixels than this are not worth a thread of their own.
+LEAST_PER_THREAD = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +125,7 @@ class PixelModel(ABC):
     @property
     def geometry(self) -> Geometry:
         """No margin: a pixel is answered for on its own."""
-        return Geometry(tile=TILE_PX, margin=0, stride=1)
+        return GEOMETRY
 
     @property
     def fits_together(self) -> bool:
@@ -137,11 +144,20 @@ class PixelModel(ABC):
             x: (n, C) in physical units, NaN where not observed.
 
         Returns:
-            (n, K), sums to 1 over the classes. Trees are added up in their own order, one after the other, so that the
-            last bits do not depend on threads.
+            (n, K), sums to 1 over the classes. Pixels are divided among as many threads as PyTorch may use; for each
+            of them the trees are added up in their own order, so that the last bits do not depend on threads.
         """
         answers = np.zeros((len(x), self.classes), np.float32)
-        if len(x):
+        threads = min(torch.get_num_threads(), len(x) // LEAST_PER_THREAD)
+        if threads > 1:
+            edges = np.linspace(0, len(x), threads + 1).astype(int)
+            parts = [slice(*pair) for pair in itertools.pairwise(edges)]
+            with ThreadPoolExecutor(threads) as pool:
+                for part, found in zip(
+                    parts, pool.map(lambda part: self._known_probabilities(x[part]), parts), strict=True
+                ):
+                    answers[part, self.known] = found
+        elif len(x):
             answers[:, self.known] = self._known_probabilities(x)
         return answers
 

@@ -143,9 +143,10 @@ def check_names(wanted: Collection[str], given: Collection[str]) -> None:
     """
     missing, extra = set(wanted) - set(given), set(given) - set(wanted)
     if missing or extra:
-        named = [f"{name} ({'missing' if name in missing else 'left over'})" for name in sorted(missing | extra)]
+        # those left over come first: they say what the file is of
+        lists = [_some(sorted(names), what) for names, what in ((extra, "left over"), (missing, "missing")) if names]
         raise BundleError(
-            f"{len(named)} weights are missing or left over: {_some(named)}.",
+            f"{len(missing | extra)} weights are missing or left over: {'; '.join(lists)}.",
             do="Give the weights of a model with the same wiring.",
         )
 
@@ -170,6 +171,8 @@ def check_shape(weight: Weight, value: Tensor, shape: tuple[int, ...]) -> None:
         )
 
 
-def _some(names: Collection[str]) -> str:
+def _some(names: Collection[str], what: str = "") -> str:
+    """The first names, each with what is wrong with it, and how many more there are."""
     shown, more = list(names)[:NAMES_IN_MESSAGE], len(names) - NAMES_IN_MESSAGE
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    said = f" ({what})" if what else ""
+    return ", ".join(f"{name}{said}" for name in shown) + (f" and {more} more{said}" if more > 0 else "")

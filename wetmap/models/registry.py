@@ -5,6 +5,7 @@ The models themselves are listed in ``wetmap.models.entries``.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,9 @@ def entry(name: str) -> ModelEntry:
     for known in ENTRIES:
         if known.name == name:
             return known
-    raise RecipeError(f"There is no model called {name!r}.", do=f"Choose one of {', '.join(model_names())}.")
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), model_names(), 1)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    raise RecipeError(f"There is no model called {name!r}.{meant}", do=f"Choose one of {', '.join(model_names())}.")
 
 
 def option_defaults(name: str) -> dict[str, OptionValue]:

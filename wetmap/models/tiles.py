@@ -1,8 +1,9 @@
-"""Dense networks: one pass answers for every pixel of a tile."""
+"""Dense networks: one pass answers for every pixel of a tile, or of a window of which a lattice covers the tile."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,20 @@ from torch import Tensor, nn
 from wetmap.errors import UsageError
 from wetmap.models.checks import check_evaluating, check_maps
 from wetmap.models.contract import Geometry
+from wetmap.models.lattice import Lattice
 from wetmap.models.normalise import Normalisation
+
+#: Side of the tile that a lattice of windows covers, pixels, about: whole steps. Windows at its border are computed
+#: again for the next tile: on 192 pixels (9 * 24 / 192)^2 = 1.27 times as many at windows of 32.
+LATTICE_TILE_PX = 192
 
 
 class TileNetwork(nn.Module):
     """Base of the dense networks: normalisation, geometry, and the answer for a tile.
 
     A network is trained on tiles of ``window`` pixels a side, of which only some pixels are labelled, and maps tiles of
-    ``geometry``: the margin is cut off after the pass, so that every answer has seen its context.
+    ``geometry``: the margin is cut off after the pass, so that every answer has seen its context. Beyond the grid it is
+    given the nearest pixel of the grid's edge: near the edge it then answers as in the middle of like ground.
 
     Args:
         bands: Number of bands.
@@ -42,11 +49,16 @@ class TileNetwork(nn.Module):
         super().__init__()
         self.bands, self.classes, self.window, self.layers = bands, classes, window, layers
         self.normalisation = Normalisation(bands, band_layer)
-        self._geometry = geometry
+        self._geometry = replace(geometry, beyond="nearest")
 
     @property
     def geometry(self) -> Geometry:
         """Tile, margin and stride of mapping."""
+        return self._geometry
+
+    @property
+    def pass_geometry(self) -> Geometry:
+        """Tile and margin of one pass, for who runs the network without the mapping engine."""
         return self._geometry
 
     @property
@@ -108,9 +120,67 @@ class TileNetwork(nn.Module):
                 f"{self.geometry.stride}.",
                 do="Give square tiles of a multiple of the stride with the margin on each side.",
             )
-        inner = slice(margin, side - margin)
-        answers = []
-        for b in range(len(features)):
-            logits = self(features[b : b + 1], None if observed is None else observed[b : b + 1])
-            answers.append(logits[:, :, inner, inner].softmax(1))
-        return torch.cat(answers)
+        return torch.cat(
+            [
+                self._answers(features[b : b + 1], None if observed is None else observed[b : b + 1])
+                for b in range(len(features))
+            ]
+        )
+
+    def _answers(self, features: Tensor, observed: Tensor | None) -> Tensor:
+        """Probabilities (1, K, T, T) of one tile."""
+        inner = slice(self.geometry.margin, features.shape[2] - self.geometry.margin)
+        logits: Tensor = self(features, observed)
+        return logits[:, :, inner, inner].to(self.normalisation.mean).softmax(1)  # also where a pass was in bfloat16
+
+
+class LatticeNetwork(TileNetwork):
+    """A dense network whose every answer depends on the whole of its input, so that no margin makes two tiles agree.
+
+    It maps with windows of the side that it was trained at, a quarter of which overlaps with the next. The blend leaves
+    no seam, see ``wetmap.models.lattice``.
+
+    Args:
+        bands: Number of bands.
+        classes: Number of classes.
+        window: Side of the windows, in training and in mapping, pixels, a multiple of 4 strides.
+        stride: Phase of the network, pixels.
+        layers: Number of observation layers.
+        band_layer: The layer of each band; None: layer 0.
+    """
+
+    def __init__(
+        self,
+        bands: int,
+        classes: int,
+        *,
+        window: int,
+        stride: int,
+        layers: int = 1,
+        band_layer: Sequence[int] | None = None,
+    ) -> None:
+        lattice = Lattice(window, window - window // 4)
+        tile = max(1, round(LATTICE_TILE_PX / lattice.step)) * lattice.step
+        geometry = Geometry(tile=tile, margin=lattice.margin, stride=lattice.step)
+        super().__init__(bands, classes, window=window, geometry=geometry, layers=layers, band_layer=band_layer)
+        self.lattice, self._stride = lattice, stride
+
+    @property
+    def pass_geometry(self) -> Geometry:
+        """One window, of which the inner half of each side is to be kept where nothing is blended."""
+        quarter = self.window // 4
+        return Geometry(tile=self.window - 2 * quarter, margin=quarter, stride=self._stride)
+
+    def _answers(self, features: Tensor, observed: Tensor | None) -> Tensor:
+        """Probabilities (1, K, T, T) of one tile, windows in batches of one row of the lattice."""
+        tile = features.shape[2] - 2 * self.geometry.margin
+        normalised = self.normalisation(features, observed)[0]
+        return self.lattice.blend(self._rows(normalised, tile), tile, classes=self.classes, like=normalised)[None]
+
+    def _rows(self, normalised: Tensor, tile: int) -> Iterator[Tensor]:
+        """Probabilities (count, K, window, window) of each row of windows of one tile (C, T + 2m, T + 2m)."""
+        count, side, step = self.lattice.count(tile), self.window, self.lattice.step
+        windows = normalised.unfold(1, side, step).unfold(2, side, step)[:, :count, :count]  # (C, y, x, side, side)
+        for y in range(count):
+            logits = self.classify(windows[:, y].transpose(0, 1).contiguous())
+            yield logits.to(normalised).softmax(1).contiguous()

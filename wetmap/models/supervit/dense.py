@@ -9,19 +9,18 @@ from torch.nn import functional as F
 
 from wetmap.errors import UsageError
 from wetmap.models.checks import check_maps
-from wetmap.models.contract import Geometry
 from wetmap.models.front import make_front
 from wetmap.models.supervit.network import OperatingPoint, Shape, Trunk, initialise, resized
-from wetmap.models.tiles import TileNetwork
+from wetmap.models.tiles import LatticeNetwork
 
 
-class SuperVitDense(TileNetwork):
+class SuperVitDense(LatticeNetwork):
     """SuperViT with a head for every pixel.
 
     The tokens, those dropped on the way among them, are laid out as a map of t x t, brought to the pixels bilinearly
     and added to what a 1 x 1 kernel makes of the pixel itself; the head is a 1 x 1 kernel on the GELU of that sum.
-    Every token sees the whole tile and has its own place in a table, so that maps are made on tiles of the side it was
-    trained at, of which the inner half of each side is kept.
+    Every token sees the whole tile and has its own place in a table, so that maps are made on windows of the side it
+    was trained at, which overlap and are blended.
 
     Args:
         bands: Number of bands, any.
@@ -44,8 +43,7 @@ class SuperVitDense(TileNetwork):
         layers: int = 1,
         band_layer: Sequence[int] | None = None,
     ) -> None:
-        geometry = Geometry(tile=window // 2, margin=window // 4, stride=window // 8)
-        super().__init__(bands, classes, window=window, geometry=geometry, layers=layers, band_layer=band_layer)
+        super().__init__(bands, classes, window=window, stride=window // 8, layers=layers, band_layer=band_layer)
         self.shape = shape
         self.front = make_front(extractor, bands)
         self.trunk = Trunk(self.front.channels, shape, window)
@@ -98,9 +96,10 @@ class SuperVitDense(TileNetwork):
         """Logits of every pixel, by default at the default point: (N, C, window, window) to (N, K, window, window)."""
         chosen = self.default_point if point is None else point
         tokens = self.trunk(self.front(normalised), chosen, put_back=True)[:, 1:]
-        pixels = self._to_pixels(tokens, chosen.size) + self.pixel(normalised)
-        logits: Tensor = self.head(F.gelu(pixels))
-        return logits
+        # channels last throughout, as the tokens are: adding maps of two layouts takes five times as long
+        own = _linear(normalised.permute(0, 2, 3, 1), self.pixel)
+        pixels = self._to_pixels(tokens, chosen.size).permute(0, 2, 3, 1) + own
+        return _linear(F.gelu(pixels), self.head).permute(0, 3, 1, 2)
 
     def _to_pixels(self, tokens: Tensor, size: int) -> Tensor:
         """Tokens (N, t * t, C) row by row to (N, C, window, window), a token's value at the centre of its patch.
@@ -110,3 +109,8 @@ class SuperVitDense(TileNetwork):
         count, image = self.shape.tokens[size], self.trunk.image_side(size)
         maps = tokens.transpose(1, 2).reshape(tokens.shape[0], -1, count, count)
         return resized(F.interpolate(maps, size=(image, image), mode="bilinear", align_corners=False), self.window)
+
+
+def _linear(maps: Tensor, conv: nn.Conv2d) -> Tensor:
+    """A 1 x 1 convolution of maps that are channels last, (N, h, w, C) to (N, h, w, O)."""
+    return F.linear(maps, conv.weight[:, :, 0, 0], conv.bias)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wetmap.models.contract import Geometry
 from wetmap.models.front import make_front
-from wetmap.models.tiles import TileNetwork
+from wetmap.models.tiles import LatticeNetwork
 from wetmap.models.vvt.network import DENSE_CUT, DENSE_DEVIATION, EMBEDDINGS, STRIDES, VvtTrunk, Wiring, initialise
 
 
@@ -75,12 +74,12 @@ class PyramidHead(nn.Module):
         return logits
 
 
-class VvtDense(TileNetwork):
+class VvtDense(LatticeNetwork):
     """The Vicinity Vision Transformer as a network of tiles.
 
     Attention spans the whole tile and its weights scale with the tile's sides, so the answer of a pixel depends on the
-    tile that it is in, also beyond any margin. Maps are made on tiles of the side it was trained at, of which the
-    inner half of each side is kept.
+    tile that it is in, also beyond any margin. Maps are made on windows of the side it was trained at, which overlap
+    and are blended.
 
     Args:
         bands: Number of bands, any.
@@ -105,8 +104,7 @@ class VvtDense(TileNetwork):
         layers: int = 1,
         band_layer: Sequence[int] | None = None,
     ) -> None:
-        geometry = Geometry(tile=window // 2, margin=window // 4, stride=STRIDES[0])
-        super().__init__(bands, classes, window=window, geometry=geometry, layers=layers, band_layer=band_layer)
+        super().__init__(bands, classes, window=window, stride=STRIDES[0], layers=layers, band_layer=band_layer)
         self.front = make_front(extractor, bands)
         self.trunk = VvtTrunk(self.front.channels, wiring)
         self.head = PyramidHead(bands, classes, scales=wiring.widths, width=head_width)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +33,12 @@ from wetmap.models.wetmapformer.network import (
     extractor_norm,
 )
 
-#: Side of the tile in mapping, pixels.
-TILE_PX = 128
+if TYPE_CHECKING:
+    from wetmap.models.wetmapformer.dense_form import DenseForm
+
+#: Side of the tile in mapping, pixels: the margin makes the spectral features a third dearer, and a tile's maps of 32
+#: channels fit a processor's last cache.
+TILE_PX = 256
 #: Pixels per side of a token in the second stage.
 STRIDE = 4
 #: Rows of a tile whose spectral features are held at once when mapping: 512 maps of a whole tile would not fit a cache.
@@ -87,6 +92,7 @@ class DenseWetMapFormer(TileNetwork):
         geometry = Geometry(tile=TILE_PX, margin=math.ceil(reach_px(wiring) / STRIDE) * STRIDE, stride=STRIDE)
         super().__init__(bands, classes, window=window, geometry=geometry, layers=layers, band_layer=band_layer)
         self.wiring = wiring
+        self._form: tuple[object, DenseForm] | None = None
         width, (first, second) = EXTRACTOR_WIDTH, wiring.widths
         self.pixel = SpectralMixer(bands)
         self.local1, self.local1_norm = SeparableConv2d(width, width), extractor_norm(width)
@@ -118,6 +124,28 @@ class DenseWetMapFormer(TileNetwork):
         joined = self.join_norm(self.join(torch.cat((own, near, F.gelu(context)), 1)))
         logits: Tensor = self.head(self.dropout(F.gelu(joined)))
         return logits
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; the folded weights are made anew when next needed."""
+        self._form = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_form": None}
+
+    def _answers(self, features: Tensor, observed: Tensor | None) -> Tensor:
+        """Probabilities (1, K, T, T) of one tile by the folded form of the layers."""
+        from wetmap.models.wetmapformer.dense_form import DenseForm
+        from wetmap.models.wetmapformer.shared import weights_now
+
+        now = weights_now(self)
+        if self._form is None or self._form[0] != now:
+            self._form = now, DenseForm(self)
+        form = self._form[1]
+        spare = self.geometry.margin - form.needed.own
+        inner = slice(spare, features.shape[2] - spare), slice(spare, features.shape[3] - spare)
+        seen = None if observed is None else observed[:, :, *inner]
+        return form.logits(self.normalisation(features[:, :, *inner], seen)[0]).softmax(0)[None]
 
 
 def reach_px(wiring: Wiring) -> int:

@@ -35,6 +35,7 @@ class SharedForm:
     @torch.no_grad()
     def __init__(self, model: WetMapFormer) -> None:
         like = model.head.weight
+        self._dtype = like.dtype
         exact = copy.deepcopy(model).to("cpu", torch.float64)
         self._front = Front(exact.spectra, exact.extractor, model.bands, like)
         self._window = model.window
@@ -51,6 +52,7 @@ class SharedForm:
         Returns:
             (T * T, K).
         """
+        normalised = normalised.to(self._dtype)
         tile = normalised.shape[1] - self._window
         # no window reaches the last row
         maps = self._front(normalised[:, :-1])

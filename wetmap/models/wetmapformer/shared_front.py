@@ -16,15 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wetmap.models.wetmapformer.folding import Affine, linear, scale_and_shift
-from wetmap.models.wetmapformer.network import EXTRACTOR_WIDTH, SPECTRAL_FILTERS, Extractor, Spectral
+from wetmap.models.wetmapformer.folding import Affine, linear
+from wetmap.models.wetmapformer.network import EXTRACTOR_WIDTH, Extractor, Spectral
+from wetmap.models.wetmapformer.spectral_form import SpectralForm, together
 
-#: Bands whose second convolution is one matrix product: two more on each side feed it.
-BANDS_TOGETHER = 4
-#: Reach of the two convolutions along the bands, bands on each side.
-REACH = (1, 2)
-#: Pixels of one product of the first part, enough to keep the cores busy and few enough for the cache.
-PIXELS_TOGETHER = 2048
 #: Memory is looked at in rows of this many pixels where each channel has a weight of its own.
 RUN = 16
 
@@ -52,16 +47,6 @@ def pooled_class(position: int, size: int) -> int:
 def skipped_class(position: int, size: int) -> int:
     """Class (of ``SKIPPED``) of a position of the pooled window."""
     return int(position == size - 1)
-
-
-@dataclass(frozen=True)
-class _Bands:
-    """The spectral part for some bands: two matrix products with a rectifier between, then limits per channel."""
-
-    first: Affine
-    second: Affine
-    upper: Tensor | None
-    """Largest value per channel; None: there is none."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +92,10 @@ class Front:
     """
 
     def __init__(self, spectra: Spectral, extractor: Extractor, bands: int, like: Tensor) -> None:
-        sign, constant, self._bands = _fold_spectral(spectra, bands, like)
+        self._spectra = SpectralForm(spectra, bands, like)
         taps = _fold_taps(extractor)
-        self._taps = Affine(taps.weight * sign, taps.weight @ constant + taps.bias).to(like)
+        constant = taps.weight @ self._spectra.constant + taps.bias
+        self._taps = Affine(taps.weight * self._spectra.scale, constant).to(like)
         second = extractor.separable2
         self._depth = second.depthwise.weight[:, 0].permute(1, 2, 0).to(like).repeat(1, 1, RUN).contiguous()
         self._point = linear(second.pointwise).to(like)
@@ -136,7 +122,7 @@ class Front:
         """
         first = plane.empty(len(FIRST), 3, like=pixels)
         skipped = plane.empty(len(SKIPPED), 3, like=pixels)
-        step = max(1, PIXELS_TOGETHER // plane.columns) * plane.columns
+        step = max(1, together(pixels) // plane.columns) * plane.columns
         for start in range(0, len(pixels), step):
             part = self._taps(self._spectra(pixels[start : start + step]))
             taps = part.view(len(part), 2, 3, 3, EXTRACTOR_WIDTH).permute(1, 2, 3, 0, 4)  # kind, column, row, pixel, 32
@@ -146,19 +132,6 @@ class Front:
             for column, inside in enumerate(SKIPPED):
                 _sum_shifted(skipped[column, :, place], [(taps[1, tap], tap) for tap in inside])
         return first, skipped
-
-    def _spectra(self, pixels: Tensor) -> Tensor:
-        """The spectral part up to a sign and a constant per channel: (M, C) to (M, C * 32)."""
-        width = BANDS_TOGETHER * SPECTRAL_FILTERS[1]
-        answer = pixels.new_empty(len(pixels), sum(len(part.second.bias) for part in self._bands))
-        for index, part in enumerate(self._bands):
-            here = answer[:, index * width : (index + 1) * width]
-            values = part.second(part.first(pixels).relu_())
-            if part.upper is None:
-                torch.clamp(values, min=0, out=here)
-            else:
-                torch.clamp(values, min=torch.zeros_like(part.upper), max=part.upper, out=here)
-        return answer
 
     def _pool(self, first: Tensor, plane: _Plane) -> Tensor:
         """Second convolution and pooling: (3, 3, length, 32) to (4 classes of rows, 4 of columns, length, 32)."""
@@ -266,44 +239,6 @@ def _maximum(target: Tensor, terms: list[tuple[Tensor, int]]) -> None:
     for part in parts[2:]:
         torch.maximum(inner, part, out=inner)
     target.narrow(-2, length, end).zero_()
-
-
-def _fold_spectral(spectra: Spectral, bands: int, like: Tensor) -> tuple[Tensor, Tensor, tuple[_Bands, ...]]:
-    """The spectral part as ``sign * clamp(affine(relu(affine(x))), 0, upper) + constant``, per channel.
-
-    With batch norm ``a x + b`` between two rectifiers: for a > 0 and b >= 0 it is ``relu(a x) + b``, for a > 0 and
-    b < 0 ``relu(a x + b)``, and for a < 0 and b > 0 ``b - clamp(-a x, 0, b)``; else it is ``relu(b)``.
-    """
-    scale, shift = scale_and_shift(spectra.norm)
-    alive = (scale > 0) | ((scale < 0) & (shift > 0))
-    sign = torch.where(scale < 0, -1.0, 1.0).double()
-    constant = shift.clamp(min=0)
-    upper = torch.where(scale < 0, constant, torch.inf)
-    size = torch.where(alive, scale.abs(), 0.0)
-    inner = torch.where(alive & (scale > 0), shift.clamp(max=0), 0.0)
-    parts = []
-    for low in range(0, bands, BANDS_TOGETHER):
-        high = min(low + BANDS_TOGETHER, bands)
-        near = range(max(low - REACH[1], 0), min(high + REACH[1], bands))
-        here = slice(low * SPECTRAL_FILTERS[1], high * SPECTRAL_FILTERS[1])
-        first = _banded(spectra.conv1, range(bands), near, REACH[0])
-        second = _banded(spectra.conv2, near, range(low, high), REACH[1])
-        second = Affine(second.weight * size[here, None], second.bias * size[here] + inner[here])
-        limit = upper[here].to(like) if bool(torch.isfinite(upper[here]).any()) else None
-        parts.append(_Bands(first.to(like), second.to(like), limit))
-    return sign, constant, tuple(parts)
-
-
-def _banded(conv: torch.nn.Conv2d, inputs: range, outputs: range, reach: int) -> Affine:
-    """A convolution along the bands as a matrix from some bands to others, index (band, filter)."""
-    filters, channels = conv.weight.shape[:2]
-    weight = conv.weight.new_zeros(len(outputs), filters, len(inputs), channels)
-    for place, band in enumerate(outputs):
-        for tap in range(-reach, reach + 1):
-            if band + tap in inputs:
-                weight[place, :, band + tap - inputs.start] = conv.weight[:, :, 0, tap + reach]
-    bias = conv.bias if conv.bias is not None else conv.weight.new_zeros(filters)
-    return Affine(weight.reshape(len(outputs) * filters, -1), bias.repeat(len(outputs)))
 
 
 def _fold_taps(extractor: Extractor) -> Affine:

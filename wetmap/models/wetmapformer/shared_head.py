@@ -8,7 +8,9 @@ positions, so nothing is left to share and only algebra helps. What has no activ
 - with one token, an attention over one real key and padding that equals the bias: a gate, ``sigmoid(q k + c)``;
 - the last dense layer, the last batch norm, the mean over one token and the classifier.
 
-Rows are windows. A token map of P positions and W channels is one row of P * W numbers, position first.
+Rows are windows. While a window has several positions, these come first, (P, M, W): a row of the products is a token
+then, and neighbouring windows lie side by side as they do in the shared maps. What joins the tokens takes rows of P * W
+numbers, position first.
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wetmap.models.wetmapformer.folding import Affine, affine_of, linear, scale_and_shift, stacked
+from wetmap.models.wetmapformer.folding import (
+    Affine,
+    Convolution,
+    affine_of,
+    depthwise,
+    diagonal,
+    linear,
+    positional_sum,
+    scale_and_shift,
+    stacked,
+)
 from wetmap.models.wetmapformer.network import (
     EXTRACTOR_WIDTH,
     AttentionBlock,
@@ -39,7 +51,7 @@ WINDOW, STEM_STRIDE = 8, 4
 POOLED_SIDE, TOKEN_SIDE = 4, 2
 #: Pooled positions along an axis that reach a token: 0 to 2 the first, 1 to 3 the second.
 SEEN = 3
-#: Windows in one batch: the work of each call outweighs the call, and a batch stays in the cache.
+#: Windows in one batch, per core at work: the work of each call outweighs the call, and a batch stays in the cache.
 WINDOWS_TOGETHER = 1024
 
 
@@ -81,14 +93,36 @@ class FoldedMlp:
 
 
 @dataclass(frozen=True)
+class FoldedSpread:
+    """What a convolutional block adds up before its MLP, on 2 x 2 tokens: half the products of one matrix for it all.
+
+    The positions are the first two axes of a three-dimensional map and the windows its third, which no kernel spans: so
+    oneDNN leaves out the taps that fall on padding and has long rows to work on.
+    """
+
+    positional: Convolution
+    point1: Affine
+    depth: Convolution
+    point2: Affine
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """(4, M, W) to the same."""
+        count, width = tokens.shape[1:]
+        square = TOKEN_SIDE, TOKEN_SIDE, count, width
+        positional = self.positional(tokens.view(square)).view(-1, width)
+        mixed = self.depth(self.point1(positional).view(square)).view(-1, width)
+        return self.point2(mixed).add_(positional).view_as(tokens).add_(tokens)
+
+
+@dataclass(frozen=True)
 class FoldedConv:
     """A convolutional block."""
 
-    spread: Affine
+    spread: Affine | FoldedSpread
     mlp: FoldedMlp
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """(M, P * W) to the same."""
+        """(M, W) to the same where the map is one token, else (4, M, W) to the same."""
         return self.mlp(rows, self.spread(rows))
 
 
@@ -136,39 +170,41 @@ class FoldedHead:
         # a transposed convolution of stride 1 is a convolution with the kernel turned round
         weight = extractor.up1.weight.flip(2, 3).transpose(0, 1) * scale[:, None, None, None]
         bias = shift if extractor.up1.bias is None else extractor.up1.bias * scale + shift
-        self._decode = weight.to(like).contiguous(memory_format=torch.channels_last), bias.to(like)
+        self._decode = Convolution(weight[..., None], bias, (1, 1, 0)).to(like)
         self._stem = tuple(part.to(like) for part in _fold_stem(extractor, model.stem))
         self._steps = tuple(_cast(step, like) for step in _fold_tokens(model))
 
     def __call__(self, maps: Maps, tile: int) -> Tensor:
         """Logits (tile * tile, K) of every window of a tile."""
-        rows = max(1, WINDOWS_TOGETHER // tile)
+        on_cpu = maps.pooled.device.type == "cpu"
+        rows = max(1, WINDOWS_TOGETHER * torch.get_num_threads() // tile) if on_cpu else tile
         return torch.cat([self._some(maps, first, min(rows, tile - first), tile) for first in range(0, tile, rows)])
 
     def _some(self, maps: Maps, first: int, count: int, tile: int) -> Tensor:
         tokens = self._tokens(*_cut(maps, first, count, tile))
         for step in self._steps:
+            if isinstance(step, Affine) and tokens.ndim == 3:
+                # what joins the tokens of a window wants them side by side
+                tokens = tokens.transpose(0, 1).reshape(count * tile, -1)
             tokens = step(tokens)
         return tokens
 
     def _tokens(self, pooled: Tensor, middle: Tensor) -> Tensor:
-        """The stem's answer (M, 4 * W) from the rectified pooled maps and the skip path, (M, 4, 4, 32) each."""
-        weight, bias = self._decode
-        decoded = F.conv2d(pooled.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)
-        count, width = len(pooled), len(self._stem[0].bias)
+        """The stem's answer (4, M, W) from the rectified pooled maps and the skip path, (4, 4, M, 32) each."""
+        decoded = self._decode.relu(pooled)
+        count, width = pooled.shape[2], len(self._stem[0].bias)
         seen = pooled.new_empty(count, 2, SEEN, SEEN, EXTRACTOR_WIDTH)
-        tokens = pooled.new_empty(count, len(self._stem), width)
+        tokens = pooled.new_empty(len(self._stem), count, width)
         for token, stem in enumerate(self._stem):
             row, column = divmod(token, TOKEN_SIDE)
-            place = slice(None), slice(row, row + SEEN), slice(column, column + SEEN)
-            torch.clamp(decoded[place], min=0, out=seen[:, 0])
-            seen[:, 1] = middle[place]
-            tokens[:, token] = stem(seen.view(count, -1))
-        return tokens.view(count, -1)
+            for kind, part in enumerate((decoded, middle)):
+                seen[:, kind] = part[row : row + SEEN, column : column + SEEN].permute(2, 0, 1, 3)
+            tokens[token] = stem(seen.view(count, -1))
+        return tokens
 
 
 def _cut(maps: Maps, first: int, count: int, tile: int) -> tuple[Tensor, Tensor]:
-    """Rectified pooled maps and skip path of the windows of some rows, (count * tile, 4, 4, 32) each."""
+    """Rectified pooled maps and skip path of the windows of some rows, (4, 4, count * tile, 32) each."""
     here = _positions(maps.pooled[..., first:, :, :], (count, tile), (POOLED_SIDE, POOLED_SIDE), own_class=True)
     pooled = here.clamp(min=0)
     middle = torch.empty_like(pooled)
@@ -176,14 +212,14 @@ def _cut(maps: Maps, first: int, count: int, tile: int) -> tuple[Tensor, Tensor]
     for row, rows in enumerate((inner, last)):
         for column, columns in enumerate((inner, last)):
             skipped = maps.skipped[row, column, first + 2 * rows.start :, 2 * columns.start :]
-            place = slice(None), slice(None), rows, columns
             size = rows.stop - rows.start, columns.stop - columns.start
-            torch.add(here[place], _positions(skipped, (count, tile), size, own_class=False), out=middle[place])
-    return pooled.flatten(0, 1), middle.flatten(0, 1)
+            seen = _positions(skipped, (count, tile), size, own_class=False)
+            torch.add(here[rows, columns], seen, out=middle[rows, columns])
+    return pooled.flatten(2, 3), middle.flatten(2, 3)
 
 
 def _positions(maps: Tensor, answers: tuple[int, int], size: tuple[int, int], *, own_class: bool) -> Tensor:
-    """What neighbouring positions of the pooled windows read, as one view: (rows, columns, positions, positions, 32).
+    """What neighbouring positions of the pooled windows read, as one view: (positions, positions, rows, columns, 32).
 
     Positions lie two pixels apart, in the same map or, with ``own_class``, each in the map of its own number.
     """
@@ -191,7 +227,7 @@ def _positions(maps: Tensor, answers: tuple[int, int], size: tuple[int, int], *,
     steps = [2 * row, 2 * column]
     if own_class:
         steps = [step + between for step, between in zip(steps, maps.stride()[:2], strict=True)]
-    return maps.as_strided((*answers, *size, maps.shape[-1]), (row, column, *steps, channel), maps.storage_offset())
+    return maps.as_strided((*size, *answers, maps.shape[-1]), (*steps, row, column, channel), maps.storage_offset())
 
 
 def _enlarge(maps: Tensor) -> Tensor:
@@ -280,12 +316,29 @@ def _fold_conv(block: ConvBlock, side: int, width: int) -> Step:
         total: Tensor = maps + positional + block.mix(maps, positional)
         return total
 
-    spread = affine_of(middle, (side, side, width))
     mlp = _fold_mlp(block)
+    if mlp is not None and side == TOKEN_SIDE:
+        return FoldedConv(_fold_spread(block), mlp)
+    spread = affine_of(middle, (side, side, width))
     if mlp is not None:
         return FoldedConv(spread, mlp)
     constant = _constant(block, spread.bias[:width]).repeat(side**2)
     return Affine(spread.weight + torch.eye(len(spread.bias), dtype=spread.weight.dtype), spread.bias + constant)
+
+
+def _fold_spread(block: ConvBlock) -> FoldedSpread:
+    """The parts of a convolutional block before its MLP, each with the norm before it."""
+    point1 = linear(block.point1).after(diagonal(block.norm))
+    return FoldedSpread(
+        _near(positional_sum(block.positional.convs)), point1, _near(depthwise(block.spread)), linear(block.point2)
+    )
+
+
+def _near(kernel: Convolution) -> Convolution:
+    """Of a depthwise kernel the taps that stay within 2 x 2 tokens, for maps whose third dimension is windows."""
+    edge = kernel.weight.shape[-1] // 2 - 1
+    middle = slice(edge, edge + 3)
+    return Convolution(kernel.weight[:, :, middle, middle, None], kernel.bias, (1, 1, 0))
 
 
 def _fold_attention(block: AttentionBlock) -> FoldedAttention:
@@ -319,9 +372,9 @@ def _cast(step: Step, like: Tensor) -> Step:
     """A step with every tensor in the dtype and on the device of another."""
 
     def cast(value: Any) -> Any:
-        if isinstance(value, FoldedMlp):
+        if isinstance(value, FoldedMlp | FoldedSpread):
             return replace(value, **{name: cast(part) for name, part in vars(value).items()})
-        if isinstance(value, Affine):
+        if isinstance(value, Affine | Convolution):
             return value.to(like)
         return value.to(like).contiguous() if isinstance(value, Tensor) else value
 
