@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,16 +12,22 @@ from numpy.typing import NDArray
 
 from wetmap.classes import MapClass
 from wetmap.cube import Cube
-from wetmap.geo import Block
+from wetmap.geo import Block, Grid
 from wetmap.products.areas import count_areas, write_areas_csv
 from wetmap.products.geotiff import write_cog
 from wetmap.products.style import write_class_style, write_ramp_style
-from wetmap.stages import fetch, predict
+from wetmap.stages import fetch, postprocess, predict
 from wetmap.stages.context import Context
+from wetmap.stages.polygons import MapReaders, make_polygons
 from wetmap.workspace import StageFolder, write_json
+
+#: Gives a block of a raster.
+Reader = Callable[[Block], NDArray[np.uint8]]
 
 #: Raised when the same request would give other files.
 REVISION = 2
+#: Likewise, of polygons.gpkg alone.
+POLYGONS_REVISION = 1
 
 
 def classes_of(context: Context) -> tuple[MapClass, ...]:
@@ -30,12 +38,19 @@ def classes_of(context: Context) -> tuple[MapClass, ...]:
 
 
 def asked(context: Context) -> dict[str, Any]:
-    """What the stage is asked: the mapped blocks, and how the classes look."""
+    """What the stage is asked: the mapped blocks, what was done to them, how the classes look, and the products."""
+    part = context.recipe.postprocess
+    extra: dict[str, Any] = {}
+    if postprocess.wanted(context.recipe):
+        extra["postprocess"] = postprocess.folder_of(context).key
+    if part.polygons:
+        extra["polygons"] = {"connectivity": part.connectivity, "revision": POLYGONS_REVISION}
     return {
         "revision": REVISION,
-        "predict": predict.folder_of(context).key,
+        **predict.identity(context),
         "classes": [row.to_json() for row in classes_of(context)],
         "name": context.name,
+        **extra,
     }
 
 
@@ -45,41 +60,26 @@ def folder_of(context: Context) -> StageFolder:
 
 
 def run(context: Context) -> StageFolder:
-    """Write classes.tif, confidence.tif, their styles, and areas.csv."""
+    """Write classes.tif, confidence.tif, their styles, areas.csv, and polygons.gpkg where it is asked for."""
     folder = folder_of(context)
     with context.workspace.lock("mosaic"):
         if not context.begin(folder, asked(context)):
             return folder
-        mapped, cube = predict.folder_of(context), Cube.open(fetch.cube_path(fetch.folder_of(context)))
+        cube = Cube.open(fetch.cube_path(fetch.folder_of(context)))
+        read_classes = postprocess.reader(postprocess.final(context))
+        read_confidence = postprocess.confidence_reader(context)
         classes, tags = classes_of(context), _tags(context, simulated=cube.simulated)
-        tif = folder.path / "classes.tif"
-        write_cog(
-            tif,
-            cube.grid,
-            _reader(mapped, "classes"),
-            dtype="uint8",
-            nodata=predict.NO_CLASS,
-            overview="mode",
-            colours={row.code: row.colour for row in classes},
-            description="class",
-            tags=tags,
-        )
-        write_class_style(tif, classes)
-        confidence = folder.path / "confidence.tif"
-        write_cog(
-            confidence,
-            cube.grid,
-            _reader(mapped, "confidence"),
-            dtype="uint8",
-            nodata=predict.NO_CONFIDENCE,
-            overview="average",
-            colours=None,
-            description="probability of the mapped class (percent)",
-            tags={**tags, "units": "percent"},
-        )
-        write_ramp_style(confidence, low=0, high=100, label="Probability of the mapped class (%)")
-        rows = count_areas(cube.grid, _reader(mapped, "classes"), classes)
+        with ThreadPoolExecutor(1) as beside:  # most of the work is compression, outside of Python's lock
+            other = beside.submit(_write_confidence, folder.path / "confidence.tif", cube.grid, read_confidence, tags)
+            counting = beside.submit(count_areas, cube.grid, read_classes, classes)
+            _write_classes(folder.path / "classes.tif", cube.grid, read_classes, classes, tags)
+            other.result()
+            rows = counting.result()
         write_areas_csv(folder.path / "areas.csv", rows, simulated=cube.simulated)
+        if context.recipe.postprocess.polygons:
+            readers = MapReaders(cube.grid, read_classes, read_confidence)
+            connectivity = context.recipe.postprocess.connectivity
+            make_polygons(folder.path / "polygons.gpkg", readers, classes, connectivity, simulated=cube.simulated)
         write_json(
             folder.path / "manifest.json",
             {
@@ -100,12 +100,40 @@ def run(context: Context) -> StageFolder:
     return folder
 
 
-def _reader(mapped: StageFolder, name: str) -> Callable[[Block], NDArray[np.uint8]]:
-    return lambda block: predict.read_map(mapped, name, block)
+def _write_classes(path: Path, grid: Grid, read: Reader, classes: Sequence[MapClass], tags: dict[str, str]) -> None:
+    write_cog(
+        path,
+        grid,
+        read,
+        dtype="uint8",
+        nodata=predict.NO_CLASS,
+        overview="mode",
+        colours={row.code: row.colour for row in classes},
+        description="class",
+        tags=tags,
+    )
+    write_class_style(path, classes)
+
+
+def _write_confidence(path: Path, grid: Grid, read: Reader, tags: dict[str, str]) -> None:
+    write_cog(
+        path,
+        grid,
+        read,
+        dtype="uint8",
+        nodata=predict.NO_CONFIDENCE,
+        overview="average",
+        colours=None,
+        description="probability of the mapped class (percent)",
+        tags={**tags, "units": "percent"},
+    )
+    write_ramp_style(path, low=0, high=100, label="Probability of the mapped class (%)")
 
 
 def _tags(context: Context, *, simulated: bool) -> dict[str, str]:
     tags = {"WETMAP_MAP": context.name, "WETMAP_KEY": predict.folder_of(context).key}
+    if postprocess.wanted(context.recipe):
+        tags["WETMAP_POSTPROCESS"] = postprocess.folder_of(context).key
     if simulated:
         tags["SIMULATED"] = "Made from a simulated landscape. Not a map of any real place."
     return tags
