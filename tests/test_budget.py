@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wetmap.budget import EXAMPLES, Budget, parse_budget
+from wetmap.budget import EXAMPLES, Budget, memory_text, parse_budget, parse_memory
 from wetmap.cli.options import resolve_recipe
 from wetmap.errors import RecipeError
 from wetmap.recipe_file import load_recipe
@@ -76,3 +76,26 @@ def test_a_flag_puts_aside_how_the_recipe_chooses_and_is_not_remembered(tmp_path
     assert plain.recipe.predict.budget == "20m"
     with pytest.raises(RecipeError, match="use one of the two"):
         resolve_recipe(recipe, tmp_path, {"predict.tokens": 6, "predict.budget": "5m"})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GiB", 2 * 2**30), ("1500MB", 1_500_000_000), ("0.5GB", 500_000_000), ("64 KiB", 65536), ("1TB", 10**12)],
+)
+def test_amounts_of_memory(text, size):
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "2", "2G", "GB", "0MB", "-1GB", "1,5GB", "2gb"])
+def test_what_is_no_amount_of_memory_is_refused(text):
+    with pytest.raises(ValueError, match="write it like 2GiB"):
+        parse_memory(text)
+
+
+def test_memory_for_people_is_rounded_up():
+    assert [memory_text(size) for size in (1, 2**30, 2**30 + 1, 20 * 2**30 + 1)] == [
+        "1 MiB",
+        "1,024 MiB",
+        "1,025 MiB",
+        "20.1 GiB",
+    ]

@@ -396,6 +396,17 @@ def test_refuses_another_geometry(saved: Bundle) -> None:
         load_predictor(load_bundle(saved.folder))
 
 
+@pytest.mark.parametrize("name", ["wetmapformer", "vvt-micro-dense"])
+def test_a_card_of_an_older_version_gets_the_tiles_of_this_one(tmp_path: Path, name: str) -> None:
+    network = models.create(name, 3, 3, layers=2, band_layer=(0, 0, 1)).eval()
+    payload = network_payload(network.state_dict())
+    saved = save_bundle(tmp_path / "model", _card(payload, name, network.geometry), payload)
+    _edit(saved, lambda data: data.update(geometry={"tile": 16, "margin": 8, "stride": 4}))
+    bundle = load_bundle(saved.folder)
+    assert bundle.card.geometry == network.geometry == load_predictor(bundle).geometry
+    assert network.geometry.beyond == "nearest"
+
+
 def test_predicting_leaves_threads_and_generator_alone(saved: Bundle) -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state().tolist()
     predictor = load_predictor(saved, threads=threads + 1)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import socket
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from wetmap.cluster import IN_FLIGHT_PER_WORKER, Workers, explain
-from wetmap.errors import SourceError
+from wetmap import cluster
+from wetmap.cluster import THREAD_VARIABLES, WAITING_PER_WORKER, Workers, explain
+from wetmap.errors import SourceError, WorkersLostError
 from wetmap.recipe import Cluster
 
 
@@ -23,6 +28,39 @@ def halve(number: int) -> int:
 
 def process_id(_: int) -> int:
     return os.getpid()
+
+
+def die(marks: tuple[Path, int, int]) -> int:
+    """Kill the own worker as long as fewer than so many processes died here."""
+    folder, number, deaths = marks
+    if number == 3 and len(list(folder.iterdir())) < deaths:
+        (folder / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.02)
+    return number
+
+
+def threads_seen(_: int) -> dict[str, Any]:
+    """What this process's libraries may start."""
+    import torch
+    import zarr
+    from threadpoolctl import threadpool_info
+
+    return {
+        "torch": torch.get_num_threads(),
+        "pools": {row["num_threads"] for row in threadpool_info()},
+        "zarr": (zarr.config.get("threading.max_workers"), zarr.config.get("async.concurrency")),
+        "environment": {os.environ.get(name) for name in THREAD_VARIABLES},
+    }
+
+
+def meet(number: int) -> int:
+    """Wait until two tasks are here at the same time."""
+    _MEETING.wait(timeout=20)
+    return number
+
+
+_MEETING = threading.Barrier(2)
 
 
 def test_every_item_once_and_errors_are_results(tmp_path: Path) -> None:
@@ -55,8 +93,66 @@ def test_items_are_taken_as_workers_need_them(tmp_path: Path) -> None:
     with Workers(Cluster(workers=1), tmp_path) as workers:
         stream = workers.stream(halve, items())  # type: ignore[arg-type]
         next(stream)
-        assert len(taken) <= IN_FLIGHT_PER_WORKER + 1
+        assert len(taken) <= 1 + WAITING_PER_WORKER + 1
         stream.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_library_starts_more_threads_than_it_may(tmp_path: Path, workers: int) -> None:
+    import torch
+    import zarr
+
+    before = torch.get_num_threads(), os.environ.get("GDAL_NUM_THREADS"), zarr.config.get("threading.max_workers")
+    with Workers(Cluster(workers=workers, threads_per_worker=3), tmp_path) as crew:
+        (seen,) = dict(crew.stream(threads_seen, [0])).values()
+    # a library that was loaded before may have been told of fewer
+    assert max(seen.pop("pools")) == 3
+    assert seen == {"torch": 3, "zarr": (3, 3), "environment": {"3"}}
+    now = torch.get_num_threads(), os.environ.get("GDAL_NUM_THREADS"), zarr.config.get("threading.max_workers")
+    assert now == before, "this process is as it was"
+
+
+def test_two_tasks_at_once_in_one_worker(tmp_path: Path) -> None:
+    with Workers(Cluster(workers=1), tmp_path) as workers:
+        assert sorted(result for _, result in workers.stream(meet, range(4), at_once=2)) == [0, 1, 2, 3]
+
+
+def test_a_killed_worker_loses_nothing_and_a_block_that_kills_every_time_is_named(tmp_path: Path) -> None:
+    """Killed once: tried again. Killed each time: an error for that item, and results for all others."""
+    once, always = tmp_path / "once", tmp_path / "always"
+    for folder in (once, always):
+        folder.mkdir()
+    with Workers(Cluster(workers=2), tmp_path / "dask") as workers:
+        found = dict(workers.stream(die, [(once, number, 1) for number in range(8)], at_once=2))
+        assert sorted(map(str, found.values())) == [str(number) for number in range(8)]
+        found = dict(workers.stream(die, [(always, number, 99) for number in range(8)], at_once=2))
+    killer = found.pop((always, 3, 99))
+    assert isinstance(killer, WorkersLostError)
+    assert "died each of the 4 times" in str(killer)
+    assert sorted(map(str, found.values())) == [str(number) for number in range(8) if number != 3]
+    assert len(list(always.iterdir())) == 4
+
+
+def test_nobody_waits_for_ever_for_workers_that_do_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "LOST_AFTER_S", 0.5)
+    monkeypatch.setattr(cluster, "LOOK_EVERY_S", 0.1)
+    with Workers(Cluster(workers=2), tmp_path) as workers:
+        stream = workers.stream(halve, range(0, 40, 2))
+        next(stream)
+        assert workers._running is not None
+        workers._running.cluster.scale(0)
+        with pytest.raises(WorkersLostError, match="none came back within"):
+            list(stream)
+
+
+def test_no_more_workers_than_cores_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_cores", lambda: 5)
+    assert Workers(Cluster(), tmp_path).count == 5
+    assert Workers(Cluster(threads_per_worker=2), tmp_path).count == 2
+    assert Workers(Cluster(threads_per_worker=8), tmp_path).count == 1
+    assert Workers(Cluster(workers=3, threads_per_worker=2), tmp_path).count == 3, "what is asked is done"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How long a map may take, or how fast it has to be made, as people write it."""
+"""How long a map may take, how fast it has to be made, and how much memory it may use, as people write it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 #: What a budget may look like; shown wherever one is refused.
-EXAMPLES = "20m, 1h30m, 2d, 50k-px-per-s, 2M-px-per-s"
+EXAMPLES = "90s, 20m, 1h30m, 2d, 50k-px-per-s, 2M-px-per-s"
 
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 _TIME = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
@@ -54,3 +54,34 @@ def parse_budget(text: str) -> Budget:
     if not any(budget.to_json().values()):
         raise ValueError(f"{text!r} is nothing; write it like {EXAMPLES}")
     return budget
+
+
+#: What an amount of memory may look like; shown wherever one is refused.
+MEMORY_EXAMPLES = "2GiB, 1500MB, 0.5GB"
+_MEMORY = re.compile(rf"{_NUMBER} ?([kKMGT])(i?)B")
+#: Powers of 1000, or with an ``i`` of 1024 (IEC 80000-13).
+_POWER = {"k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_memory(text: str) -> int:
+    """Read an amount of memory: a number and kB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB (of 1024); bytes.
+
+    Raises:
+        ValueError: It is something else, or nothing; the message has examples.
+    """
+    found = _MEMORY.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not an amount of memory; write it like {MEMORY_EXAMPLES}")
+    size: int = round(float(found[1]) * (1024 if found[3] else 1000) ** _POWER[found[2]])
+    if size == 0:
+        raise ValueError(f"{text!r} is nothing; write it like {MEMORY_EXAMPLES}")
+    return size
+
+
+def memory_text(size: int) -> str:
+    """An amount of memory for people, rounded up: MiB below 10 GiB, else GiB.
+
+    Args:
+        size: Bytes.
+    """
+    return f"{-(-size // 2**20):,} MiB" if size < 10 * 2**30 else f"{-(-size * 10 // 2**30) / 10:,.1f} GiB"

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from wetmap.errors import BundleError, UsageError, WetmapError
@@ -32,7 +30,7 @@ from wetmap.model_card import (
 )
 from wetmap.models.contract import Geometry, MapModel
 from wetmap.models.points import Point, set_point
-from wetmap.training.calibration import tempered
+from wetmap.predictor import Predictor, same_numbers_on_gpu
 from wetmap.workspace import disk_full
 
 if TYPE_CHECKING:
@@ -50,6 +48,7 @@ __all__ = [
     "Predictor",
     "WeightsFile",
     "check_fits",
+    "choose_device",
     "load_bundle",
     "load_network",
     "load_predictor",
@@ -202,7 +201,8 @@ def _read_card(folder: Path) -> ModelCard:
             do="Install a newer wetmap.",
         )
     try:
-        return ModelCard.model_validate(data)
+        card = ModelCard.model_validate(data)
+        return card if "beyond" in data["geometry"] else _with_own_geometry(card)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
@@ -211,58 +211,55 @@ def _read_card(folder: Path) -> ModelCard:
         raise BundleError(f"{path} is not a valid card: {error.what}", do=_RETRAIN) from error
 
 
-class Predictor:
-    """A model ready to map with, network or trees, behind one contract of NumPy arrays."""
+def _with_own_geometry(card: ModelCard) -> ModelCard:
+    """A card from before geometries said what a model sees beyond the grid, with the tiles that its model has now.
 
-    def __init__(self, model: MapModel, card: ModelCard, *, threads: int = 1) -> None:
-        self._model = model
-        self._threads = max(threads, 1)
-        self.card = card
+    Only dense networks and models of pixels map in other tiles since; their weights are the same.
+    """
+    import torch
 
-    @property
-    def geometry(self) -> Geometry:
-        """The tile it works on."""
-        return self._model.geometry
+    from wetmap import models
 
-    def tile_probabilities(self, features: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Probabilities of the classes on tiles.
+    try:
+        if models.entry(card.model).answers == "pixel":
+            from wetmap.models.pixels import GEOMETRY
 
-        Args:
-            features: (B, C, T + 2m, T + 2m) float32, physical units, NaN where not observed; T is the tile and m the
-                margin of ``geometry``.
-            observed: (B, L, T + 2m, T + 2m) bool.
-
-        Returns:
-            (B, K, T, T) float32, sums to 1 over the classes, with the card's temperature. At a fixed number of threads
-            it depends on the tile alone.
-
-        Raises:
-            UsageError: The shapes do not fit the model.
-        """
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-        try:
-            with torch.inference_mode():
-                found = self._model.tile_probabilities(
-                    torch.from_numpy(np.require(features, np.float32, ["C", "W"])),
-                    torch.from_numpy(np.require(observed, np.bool_, ["C", "W"])),
-                )
-            answers = np.asarray(found.float().numpy(), dtype=np.float32)
-        finally:
-            torch.set_num_threads(before)
-        calibration = self.card.calibration
-        return answers if calibration is None else tempered(answers, calibration.temperature, floor=calibration.floor)
+            return card.model_copy(update={"geometry": GEOMETRY})
+        if models.entry(card.model).answers != "dense":
+            return card
+        with torch.device("meta"):  # described, not filled
+            model = models.create(
+                card.model,
+                len(card.bands),
+                len(card.classes),
+                layers=len(card.layers),
+                band_layer=card.band_layer,
+                **card.options,
+            )
+    except WetmapError:
+        return card  # refused in its own words when the model is made
+    return card.model_copy(update={"geometry": cast("MapModel", model).geometry})
 
 
-def load_predictor(bundle: Bundle, *, threads: int = 1, point: Point | None = None) -> Predictor:
-    """Make the model of a bundle, ready to map with on the CPU.
+def choose_device(bundle: Bundle) -> str:
+    """Where a model maps: a network on a CUDA device where PyTorch has one, everything else on the processor."""
+    import torch
+
+    is_network = bundle.payload.name not in PIXEL_FILES.values()
+    return "cuda" if is_network and torch.cuda.is_available() else "cpu"
+
+
+def load_predictor(
+    bundle: Bundle, *, threads: int = 1, point: Point | None = None, device: str = "cpu", precision: str = "float32"
+) -> Predictor:
+    """Make the model of a bundle, ready to map with.
 
     Args:
         bundle: What ``load_bundle`` gave.
         threads: Threads of a network; part of the numerics.
         point: Which of several networks in one set of weights maps; None: all tokens of the largest size.
+        device: ``cpu``, or a device that PyTorch has; trees know the processor only.
+        precision: ``float32``, or ``bfloat16`` by autocast.
 
     Raises:
         BundleError: The registry does not know the model or its options, or the weights are of another network.
@@ -280,7 +277,10 @@ def load_predictor(bundle: Bundle, *, threads: int = 1, point: Point | None = No
         )
     if point is not None:
         set_point(model, point)
-    return Predictor(model, card, threads=threads)
+    if kind is None and device != "cpu":
+        same_numbers_on_gpu()
+        model = cast("MapModel", cast("nn.Module", model).to(device))
+    return Predictor(model, card, threads=threads, device=device, precision=precision)
 
 
 def load_network(bundle: Bundle) -> nn.Module:

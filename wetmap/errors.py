@@ -81,6 +81,10 @@ class LockedError(WorkspaceError):
     """Another process works on the same stage and shard."""
 
 
+class WorkersLostError(WetmapError):
+    """Worker processes died: the one that worked on a block, again and again, or all of them for good."""
+
+
 class TooManyFailuresError(WetmapError):
     """More blocks or scenes failed than ``--max-failed`` allows."""
 
@@ -109,9 +113,17 @@ class TrainingWarning(WetmapWarning):
     """A model is trained without something that it was meant to learn from."""
 
 
+class SlowTrainingWarning(TrainingWarning):
+    """One batch took longer than all the training time that was given."""
+
+
 class LeakWarning(WetmapWarning):
     """A split that lets training windows overlap test windows: its figures are optimistic."""
 
 
 class ModelFailedWarning(WetmapWarning):
     """A model of a comparison could not be trained; its row says why."""
+
+
+class PrecisionWarning(WetmapWarning):
+    """A map is computed in bfloat16 although its validation samples speak against it, or could not be asked."""

@@ -25,6 +25,12 @@ PATHS = (
 )
 
 
+#: Flags that are not called as the last part of what they set.
+FLAGS = {"compare.window_px": "--window", "model.name": "--model", "reference.path": "--reference"}
+#: What pydantic puts into the place of an error in a union: not keys of the recipe.
+BRANCHES = {"stac", "simulated", "rasters", "str", "ComparedModel", "Reference"}
+
+
 def load_recipe(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe.
 
@@ -45,10 +51,25 @@ def load_recipe(path: Path | None = None, overrides: Mapping[str, Any] | None = 
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
+        culprit = _culprit(error, overrides or {}, data) or ("The recipe" if path is None else path)
         raise RecipeError(
-            f"{'The recipe' if path is None else path}: {_explain(error, data)}.",
+            f"{culprit}: {_explain(error, data)}.",
             do="See `wetmap recipe schema` for every key with its unit and default.",
         ) from error
+
+
+def _culprit(error: ValidationError, overrides: Mapping[str, Any], data: Any) -> str:
+    """The flags that said what is refused first; empty where it was the file."""
+    first = _problems(error)[0]
+    where = _where(first, data)
+    together = first["type"] == "value_error"  # of a whole part: what is in it does not fit together
+    flags = [
+        FLAGS.get(name, f"--{name.rpartition('.')[2].replace('_', '-')}")
+        for name, value in overrides.items()
+        if value is not None
+        if where == name or where.startswith(f"{name}.") or (together and name.startswith(f"{where}."))
+    ]
+    return " and ".join(flags)
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -85,6 +106,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _make_absolute(data: dict[str, Any], base: Path) -> None:
     for names in PATHS:
         _absolute_at(data, names, base)
+    after = data.get("postprocess")
+    for mask in (after.get("masks") if isinstance(after, dict) else None) or ():
+        _absolute_at(mask, ("path",), base)
     sources = data.get("sources")
     for source in sources.values() if isinstance(sources, dict) else ():
         if not isinstance(source, dict):
@@ -120,11 +144,9 @@ def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
 
 def _explain(error: ValidationError, data: Any) -> str:
     """The first problem in one line: where, what, and the value."""
-    problems = error.errors(include_url=False)
+    problems = _problems(error)
     first = problems[0]
-    where = ".".join(
-        str(part) for part in first["loc"] if str(part) not in {"stac", "simulated", "rasters"} or part in data
-    )
+    where = _where(first, data)
     if first["type"] == "extra_forbidden":
         text = f"{where} is not a key of the recipe (value {first['input']!r}){_meant(str(first['loc'][-1]))}"
     elif first["type"] == "value_error":
@@ -133,6 +155,18 @@ def _explain(error: ValidationError, data: Any) -> str:
         text = f"{where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
     text = text.replace("\n", " ")
     return text if len(problems) == 1 else f"{text} (and {len(problems) - 1} more)"
+
+
+def _where(problem: Any, data: Any) -> str:
+    """The key of the recipe that a problem is about, dotted."""
+    return ".".join(str(part) for part in problem["loc"] if str(part) not in BRANCHES or part in data)
+
+
+def _problems(error: ValidationError) -> list[Any]:
+    """What is wrong, without what only says that a mapping is no word; keys that are not known come first."""
+    found = error.errors(include_url=False)
+    apt = [row for row in found if not (row["type"] == "string_type" and isinstance(row["input"], dict))]
+    return sorted(apt or found, key=lambda row: row["type"] != "extra_forbidden") if apt != found else list(found)
 
 
 def _meant(key: str) -> str:

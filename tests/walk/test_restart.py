@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.walk.conftest import Run, command, write_recipe
@@ -102,9 +105,40 @@ def _alive(group: int) -> bool:
     return True
 
 
-def test_second_process_in_the_same_workspace_is_refused(tmp_path: Path, small: Path, wetmap: Run) -> None:
-    import shutil
+def worker_processes(parent: int) -> list[psutil.Process]:
+    """The processes that work for a run: the children of the one that they are made from."""
+    with contextlib.suppress(psutil.Error):
+        return [child for child in psutil.Process(parent).children(recursive=True) if child.ppid() != parent]
+    return []
 
+
+def test_a_killed_worker_loses_its_block_and_no_more(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "lost"
+    shutil.copytree(small, folder)
+    for stage in ("predict", "mosaic", "report"):
+        shutil.rmtree(folder / "space/stages" / stage)
+    child = subprocess.Popen(
+        command("predict", "--recipe", folder / "recipe.yaml", "--workers", "2"),
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    killed = 0
+    while child.poll() is None and not killed:
+        ledger = list((folder / "space/stages").glob("predict/*/ledger/*.jsonl"))
+        for worker in worker_processes(child.pid)[:1] if ledger else []:
+            with contextlib.suppress(psutil.Error):
+                worker.kill()
+                killed += 1
+        time.sleep(0.01)
+    said = child.communicate(timeout=120)[1]
+    assert child.returncode == 0, said
+    assert killed == 1
+    assert "failed" not in said
+    assert digests(folder) == digests(small)
+
+
+def test_second_process_in_the_same_workspace_is_refused(tmp_path: Path, small: Path, wetmap: Run) -> None:
     from wetmap.workspace import Workspace
 
     folder = tmp_path / "busy"

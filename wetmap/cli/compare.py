@@ -41,7 +41,8 @@ def compare(
         float | None,
         typer.Option(
             "--minutes",
-            help="Training time of each network on each fold [default: the recipe's, 3].",
+            min=0,
+            help="Training time of each network on each fold, above 0 [default: the recipe's, 3].",
             show_default=False,
         ),
     ] = None,

@@ -20,7 +20,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from wetmap import __version__
-from wetmap.cli import compare, doctor, fetch, model, predict, recipe, run, train
+from wetmap.cli import bench, compare, doctor, fetch, model, predict, recipe, run, train
 from wetmap.errors import WetmapError, full_disk
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("run")(run.run)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(model.app, name="model")

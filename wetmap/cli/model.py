@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,19 +124,15 @@ def export(
     if onnx is None:
         raise UsageError("No file to write is named.", do="Give --onnx with a file name, such as --onnx model.onnx.")
     report = export_onnx(load_bundle(_model_folder(folder, workspace)), onnx, tokens=tokens, keep=keep)
-    what = "windows to one row of logits each" if report.answers == "window" else "tiles to a map of logits"
-    lines = [
-        f"{report.path}: {report.side} x {report.side} px {what}{f'; {report.point}' if report.point else ''}",
-        f"checked with onnxruntime: differs from PyTorch by at most {report.difference:.1g} of the largest logit",
-    ]
     result = {
         "onnx": str(report.path),
         "side": report.side,
         "answers": report.answers,
         "difference": report.difference,
         "point": report.point,
+        "placing": asdict(report.placing),
     }
-    emit(result, lines, as_json=as_json)
+    emit(result, report.lines, as_json=as_json)
 
 
 def _model_folder(folder: Path | None, workspace: Path | None) -> Path:

@@ -28,6 +28,7 @@ FOR_ONE_COMMAND = {
     "compare.folds",
     "compare.window_px",
     "cluster.workers",
+    "cluster.memory",
     "cluster.max_failed",
 }
 
@@ -63,7 +64,16 @@ DryRunOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, for machines.")]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=0, help="Worker processes; 0 for one per core.", show_default=False)
+    int | None,
+    typer.Option("--workers", min=0, help="Worker processes; 0 for as many as the cores allow.", show_default=False),
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        help="Memory that mapping may use, all processes together (2GiB, 1500MB): blocks and workers follow from it.",
+        show_default=False,
+    ),
 ]
 MaxFailedOption = Annotated[
     float | None,
@@ -81,13 +91,19 @@ TokensOption = Annotated[
 ]
 KeepOption = Annotated[
     float | None,
-    typer.Option("--keep", help="Of a SuperViT: share of the tokens that is kept [default: 1].", show_default=False),
+    typer.Option(
+        "--keep",
+        min=0,
+        max=1,
+        help="Of a SuperViT: share of the tokens that is kept, above 0 [default: 1].",
+        show_default=False,
+    ),
 ]
 BudgetOption = Annotated[
     str | None,
     typer.Option(
         "--budget",
-        help="Of a SuperViT: time (20m, 1h30m) or rate (50k-px-per-s) to choose tokens and keep for, measured here.",
+        help="Of a SuperViT: time (90s, 20m, 1h30m) or rate (50k-px-per-s) to choose the point for, measured here.",
         show_default=False,
     ),
 ]

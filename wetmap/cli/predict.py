@@ -14,6 +14,7 @@ from wetmap.cli.options import (
     JsonOption,
     KeepOption,
     MaxFailedOption,
+    MemoryOption,
     RecipeOption,
     TokensOption,
     WorkersOption,
@@ -40,6 +41,7 @@ def predict(
     keep: KeepOption = None,
     budget: BudgetOption = None,
     workers: WorkersOption = None,
+    memory: MemoryOption = None,
     max_failed: MaxFailedOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -55,9 +57,12 @@ def predict(
         "predict.keep": keep,
         "predict.budget": budget,
         "cluster.workers": workers,
+        "cluster.memory": memory,
         "cluster.max_failed": max_failed,
     }
     with open_context(recipe, workspace, overrides, as_json=as_json) as context:
+        if not dry_run:
+            context.workers.prepare("wetmap.stages.predict")
         from wetmap.stages import chain, summary
 
         if dry_run:

@@ -14,6 +14,7 @@ from wetmap.cli.options import (
     JsonOption,
     KeepOption,
     MaxFailedOption,
+    MemoryOption,
     TokensOption,
     WorkersOption,
     WorkspaceOption,
@@ -29,6 +30,7 @@ def run(
     keep: KeepOption = None,
     budget: BudgetOption = None,
     workers: WorkersOption = None,
+    memory: MemoryOption = None,
     max_failed: MaxFailedOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -42,6 +44,7 @@ def run(
         "predict.keep": keep,
         "predict.budget": budget,
         "cluster.workers": workers,
+        "cluster.memory": memory,
         "cluster.max_failed": max_failed,
     }
     with open_context(recipe, workspace, overrides, as_json=as_json) as context:

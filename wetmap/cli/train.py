@@ -33,7 +33,11 @@ def train(
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--start", help="Weights to begin from, of `wetmap model import`.", show_default=False),
+        typer.Option(
+            "--start",
+            help="Weights to begin from: of `wetmap model import`, or a trained model's folder.",
+            show_default=False,
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Passes over the samples, at most.", show_default=False)

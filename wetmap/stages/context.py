@@ -100,7 +100,7 @@ class Context:
             self.listener.stage(folder.stage, "already done")
             self.workspace.begin(folder, asked)
             return False
-        if folder.path.exists():
+        if (folder.path / "asked.json").exists():  # the folder alone may hold what was settled before the beginning
             state = "continues where it stopped"
         elif folder.changes:
             state = f"made new, because of {'; '.join(folder.changes[:3])}" + (
@@ -123,8 +123,23 @@ class BlockTask:
     """The stage's own task."""
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How much is worked on at the same time."""
+
+    at_once: int = 1
+    """Blocks that each worker works on, in threads."""
+    workers: int | None = None
+    """Workers; None: all."""
+
+
 def run_blocks(
-    context: Context, folder: StageFolder, blocks: Iterable[Block], function: Callable[[BlockTask], Entry], work: Any
+    context: Context,
+    folder: StageFolder,
+    blocks: Iterable[Block],
+    function: Callable[[BlockTask], Entry],
+    work: Any,
+    pace: Pace | None = None,
 ) -> list[Entry]:
     """Run a function over the blocks that are not settled yet, and keep the ledger.
 
@@ -134,6 +149,7 @@ def run_blocks(
         blocks: Every block of the stage.
         function: Makes one block and says what happened; runs in a worker.
         work: Passed to every call.
+        pace: How much at the same time; None: one block per worker, all workers.
 
     Returns:
         The entries of all blocks, settled before or now.
@@ -148,7 +164,7 @@ def run_blocks(
     done = len(wanted) - len(todo)
     context.listener.progress(done, len(wanted), "blocks")
     named: set[str] = set()
-    for entry in _entries(context, function, todo):
+    for entry in _entries(context, function, todo, pace or Pace()):
         ledger.add([entry])
         _name_lost_scenes(entry, named)
         if entry.status == "failed":
@@ -162,10 +178,12 @@ def run_blocks(
     return entries
 
 
-def _entries(context: Context, function: Callable[[BlockTask], Entry], todo: list[BlockTask]) -> Iterator[Entry]:
+def _entries(
+    context: Context, function: Callable[[BlockTask], Entry], todo: list[BlockTask], pace: Pace
+) -> Iterator[Entry]:
     if not todo:
         return
-    for task, result in context.workers.stream(function, todo):
+    for task, result in context.workers.stream(function, todo, at_once=pace.at_once, count=pace.workers):
         if isinstance(result, Entry):
             yield result
         else:

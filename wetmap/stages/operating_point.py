@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from wetmap import models
 from wetmap.budget import Budget, parse_budget
-from wetmap.bundle import Bundle, load_predictor
+from wetmap.bundle import Bundle, choose_device, load_predictor
 from wetmap.cube import Cube
 from wetmap.errors import UsageError
 from wetmap.mapping import whole_tiles
@@ -219,7 +219,7 @@ def _rate(
     bundle: Bundle, point: Point, sample: tuple[NDArray[np.float32], NDArray[np.bool_]], *, threads: int
 ) -> float:
     """Pixels per second of one worker at a point; the first pass pays for start-up and is not counted."""
-    predictor = load_predictor(bundle, threads=threads, point=point)
+    predictor = load_predictor(bundle, threads=threads, point=point, device=choose_device(bundle))
     answers = predictor.tile_probabilities(*sample)
     passes, elapsed, start = 0, 0.0, time.perf_counter()
     while elapsed < LEAST_SECONDS:

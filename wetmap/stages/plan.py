@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -180,8 +181,12 @@ def load(folder: StageFolder) -> Plan:
 def read_inside(path: Path, block: Block) -> NDArray[np.bool_]:
     """Which pixels of a block are in the area, (height, width)."""
     rows, cols = block.slices
-    array = zarr.open_array(str(path), mode="r")
-    return np.asarray(array[rows, cols], dtype=np.bool_)
+    return np.asarray(_opened(path, (path / "zarr.json").stat().st_mtime_ns)[rows, cols], dtype=np.bool_)
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(path: Path, _made: int) -> Any:
+    return zarr.open_array(str(path), mode="r")
 
 
 def _write_inside(context: Context, path: Path) -> None:

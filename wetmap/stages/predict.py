@@ -1,9 +1,13 @@
-"""Stage predict: the model goes over the cube block by block."""
+"""Stage predict: the model goes over the cube block by block.
+
+Each worker has two blocks in hand: while one is inferred, the other is read or written.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,24 +17,28 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from wetmap.bundle import Bundle, check_fits, load_bundle, load_predictor
+from wetmap.allocator import keep_freed_memory
+from wetmap.bundle import Bundle, Predictor, check_fits, load_bundle, load_predictor
 from wetmap.cube import Cube
 from wetmap.errors import BundleError
 from wetmap.geo import Block
 from wetmap.ledger import Entry
-from wetmap.mapping import Predictor, map_block, whole_tiles
+from wetmap.mapping import map_block
 from wetmap.models.points import Point
-from wetmap.stages import fetch, operating_point, plan, train
-from wetmap.stages.context import BlockTask, Context, run_blocks
-from wetmap.workspace import StageFolder, read_json, write_json
+from wetmap.stages import fetch, operating_point, plan, precision, predict_plan, train
+from wetmap.stages.context import BlockTask, Context, Pace, run_blocks
+from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give other pixels.
-REVISION = 1
+REVISION = 2
 
 #: classes.tif: not mapped.
 NO_CLASS = 0
 #: confidence.tif: not mapped; else percent, 0 to 100.
 NO_CONFIDENCE = 255
+
+#: One block of a process is inferred at a time, in all of its threads.
+_TURN = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,25 @@ class _Work:
     cube: Path
     inside: Path
     bundle: Path
+    identity: str
     target: Path
+    block_px: int
     threads: int
     point: Point | None
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class _Open:
+    """What a worker opens once."""
+
+    predictor: Predictor
+    codes: NDArray[np.uint8]
+    cube: Cube
+    inside: Any
+    classes: Any
+    confidence: Any
 
 
 def bundle_folder(context: Context) -> Path:
@@ -58,6 +82,7 @@ def asked(context: Context) -> dict[str, Any]:
         "model": train.folder_of(context).key if card is None else _digest(card),
         "threads": context.workers.threads,
         **operating_point.asked(context.recipe.predict),
+        **precision.asked(context.recipe.predict),
     }
 
 
@@ -73,8 +98,10 @@ def open_bundle(context: Context) -> Bundle:
         BundleError: There is no model yet, it is damaged, or it does not fit the cube.
     """
     if context.recipe.predict.bundle is None and not _trained(context):
+        changes = train.folder_of(context).changes if context.recipe.reference is not None else ()
+        since = f" (changed since the last training: {'; '.join(changes[:3])})" if changes else ""
         raise BundleError(
-            f"There is no model in {context.workspace.root}.",
+            f"There is no model for this recipe and cube in {context.workspace.root}{since}.",
             do="Run wetmap train with --reference first, or give a trained one with --bundle.",
         )
     bundle = load_bundle(bundle_folder(context))
@@ -86,48 +113,85 @@ def open_bundle(context: Context) -> Bundle:
 def run(context: Context) -> StageFolder:
     """Map every block that holds a pixel of the area."""
     bundle = open_bundle(context)
-    planned = plan.load(plan.folder_of(context))
     folder = folder_of(context)
     with context.workspace.lock("predict"):
-        # refused before anything is written
-        point = None if folder.complete else operating_point.settle(context, bundle, folder)
-        if not folder.complete:
-            load_predictor(bundle, point=point)  # what cannot be made is refused here, once, not in every worker
-        if not context.begin(folder, asked(context)):
+        _open_again(context, folder)
+        if folder.complete:
+            context.begin(folder, asked(context))
             return folder
-        tile = bundle.card.geometry.tile
-        block_px = _frozen_block(context, folder, whole_tiles(context.recipe.predict.block_px, tile))
-        work = _Work(
-            cube=fetch.cube_path(fetch.folder_of(context)),
-            inside=planned.inside,
-            bundle=bundle_folder(context),
-            target=folder.path / "map.zarr",
-            threads=context.workers.threads,
-            point=point,
-        )
-        _create(work.target, planned.grid.shape, block_px)
-        wanted = [
-            block for block, near in fetch.blocks_wanted(planned.grid, planned.inside, block_px, reach_px=0) if near
-        ]
-        entries = run_blocks(context, folder, wanted, _map_block, work)
-        write_json(
-            folder.path / "manifest.json",
-            {
-                "stage": "predict",
-                "blocks": len(entries),
-                "failed": sorted(entry.block for entry in entries if entry.status == "failed"),
-                "block_px": block_px,
-                "tile_px": tile,
-                "operating_point": None if point is None else asdict(point),
-            },
-        )
+        # refused before anything is written
+        point = operating_point.settle(context, bundle, folder)
+        settled = predict_plan.settle(context, bundle, folder, point)
+        load_predictor(bundle, point=point)  # what cannot be made is refused here, once, not in every worker
+        context.begin(folder, asked(context))
+        predict_plan.keep(folder, settled)
+        _map_all(context, bundle, folder, point, settled)
+        context.workers.rest()  # what follows needs the memory
     return folder
 
 
-def measure_rate(context: Context, bundle: Bundle, point: Point | None = None) -> float:
+def identity(context: Context) -> dict[str, Any]:
+    """What identifies the map for the stages after this one: its key, and the blocks that it lacks."""
+    folder = folder_of(context)
+    failed = (folder.manifest or {}).get("failed", [])
+    return {"predict": folder.key, **({"without": failed} if failed else {})}
+
+
+def _open_again(context: Context, folder: StageFolder) -> None:
+    """Blocks that failed within ``--max-failed`` are tried again by the next run."""
+    failed = (folder.manifest or {}).get("failed", [])
+    if failed:
+        context.listener.say(f"predict: {len(failed)} blocks failed last time and are tried again")
+        (folder.path / "manifest.json").unlink()
+
+
+def _map_all(
+    context: Context, bundle: Bundle, folder: StageFolder, point: Point | None, settled: predict_plan.Settled
+) -> None:
+    planned = plan.load(plan.folder_of(context))
+    work = _Work(
+        cube=fetch.cube_path(fetch.folder_of(context)),
+        inside=planned.inside,
+        bundle=bundle_folder(context),
+        identity=_digest(bundle.folder / "model.json"),
+        target=folder.path / "map.zarr",
+        block_px=settled.block_px,
+        threads=context.workers.threads,
+        point=point,
+        device=settled.device,
+        precision=settled.precision.used,
+    )
+    _create(work.target, planned.grid.shape, settled.block_px)
+    near = (
+        block for block, near in fetch.blocks_wanted(planned.grid, planned.inside, settled.block_px, reach_px=0) if near
+    )
+    entries = run_blocks(context, folder, near, _map_block, work, Pace(predict_plan.AT_ONCE, settled.workers))
+    write_json(
+        folder.path / "manifest.json",
+        {
+            "stage": "predict",
+            "blocks": len(entries),
+            "failed": sorted(entry.block for entry in entries if entry.status == "failed"),
+            "skipped": sum(entry.status == "skipped" for entry in entries),
+            "block_px": settled.block_px,
+            "tile_px": bundle.card.geometry.tile,
+            "operating_point": None if point is None else asdict(point),
+            "device": settled.device,
+            "precision": asdict(settled.precision),
+        },
+    )
+
+
+def measure_rate(context: Context, bundle: Bundle, settled: predict_plan.Settled, point: Point | None = None) -> float:
     """Pixels per second of one worker, measured here and now on one tile of the middle of the cube."""
     cube = Cube.open(fetch.cube_path(fetch.folder_of(context)))
-    predictor = load_predictor(bundle, threads=context.workers.threads, point=point)
+    predictor = load_predictor(
+        bundle,
+        threads=context.workers.threads,
+        point=point,
+        device=settled.device,
+        precision=settled.precision.used,
+    )
     tile = bundle.card.geometry.tile
     block = Block(0, 0, cube.grid.height // 2 // tile * tile, cube.grid.width // 2 // tile * tile, tile, tile)
     inside = np.ones((tile, tile), dtype=np.bool_)
@@ -140,28 +204,22 @@ def measure_rate(context: Context, bundle: Bundle, point: Point | None = None) -
 def read_map(folder: StageFolder, name: str, block: Block) -> NDArray[np.uint8]:
     """A block of ``classes`` (codes, 0 nodata) or ``confidence`` (percent, 255 nodata)."""
     rows, cols = block.slices
-    group = zarr.open_group(str(folder.path / "map.zarr"), mode="r")
-    return np.asarray(group[name][rows, cols], dtype=np.uint8)  # type: ignore[index]  # the group holds arrays only
+    path = folder.path / "map.zarr" / name
+    array = _read_only(path, (path / "zarr.json").stat().st_mtime_ns)
+    return np.asarray(array[rows, cols], dtype=np.uint8)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_only(path: Path, _made: int) -> Any:
+    return zarr.open_array(str(path), mode="r")
 
 
 def _trained(context: Context) -> bool:
     return context.recipe.reference is not None and train.folder_of(context).complete
 
 
-def _frozen_block(context: Context, folder: StageFolder, wanted: int) -> int:
-    """The block size this map was begun with: a restart must find the same blocks in the ledger."""
-    settings = read_json(folder.path / "settings.json")
-    if settings is None:
-        write_json(folder.path / "settings.json", {"block_px": wanted})
-        return wanted
-    begun = int(settings["block_px"])
-    if begun != wanted:
-        context.listener.say(f"This map was begun in blocks of {begun} px and goes on so (asked: {wanted} px).")
-    return begun
-
-
 def _create(path: Path, shape: tuple[int, int], block_px: int) -> None:
-    if (path / "confidence").exists():
+    if (path / "confidence" / "zarr.json").exists():
         return
     group = zarr.open_group(str(path), mode="a", zarr_format=3)
     chunks = (min(block_px, shape[0]), min(block_px, shape[1]))
@@ -169,25 +227,32 @@ def _create(path: Path, shape: tuple[int, int], block_px: int) -> None:
         group.create_array(name, shape=shape, chunks=chunks, dtype="uint8", fill_value=fill, overwrite=True)
 
 
-@functools.lru_cache(maxsize=2)
-def _predictor(bundle: Path, _identity: str, threads: int, point: Point | None) -> tuple[Predictor, NDArray[np.uint8]]:
-    loaded = load_bundle(bundle)
-    codes = np.array([row.code for row in loaded.card.classes], dtype=np.uint8)
-    return load_predictor(loaded, threads=threads, point=point), codes
+@functools.lru_cache(maxsize=1)
+def _opened(work: _Work) -> _Open:
+    keep_freed_memory()
+    loaded = load_bundle(work.bundle)
+    group = zarr.open_group(str(work.target), mode="r+")
+    return _Open(
+        load_predictor(loaded, threads=work.threads, point=work.point, device=work.device, precision=work.precision),
+        np.array([row.code for row in loaded.card.classes], dtype=np.uint8),
+        Cube.open(work.cube),
+        zarr.open_array(str(work.inside), mode="r"),
+        group["classes"],
+        group["confidence"],
+    )
 
 
 def _map_block(task: BlockTask) -> Entry:
-    work: _Work = task.work
-    predictor, codes = _predictor(work.bundle, _digest(work.bundle / "model.json"), work.threads, work.point)
-    inside = plan.read_inside(work.inside, task.block)
-    mapped = map_block(Cube.open(work.cube), predictor, task.block, inside)
+    with _TURN:
+        tools = _opened(task.work)
     rows, cols = task.block.slices
-    group = zarr.open_group(str(work.target), mode="r+")
+    inside = np.asarray(tools.inside[rows, cols], dtype=np.bool_)
+    mapped = map_block(tools.cube, tools.predictor, task.block, inside, turn=_TURN)
+    if not mapped.valid.any():
+        return Entry(task.block.name, "skipped", "no pixel of the area was observed here")
     percent = np.rint(mapped.probability * 100).astype(np.uint8)
-    classes: Any = group["classes"]
-    confidence: Any = group["confidence"]
-    classes[rows, cols] = np.where(mapped.valid, codes[mapped.index], NO_CLASS)
-    confidence[rows, cols] = np.where(mapped.valid, percent, NO_CONFIDENCE)
+    tools.classes[rows, cols] = np.where(mapped.valid, tools.codes[mapped.index], NO_CLASS)
+    tools.confidence[rows, cols] = np.where(mapped.valid, percent, NO_CONFIDENCE)
     return Entry(task.block.name, "done")
 
 

@@ -14,9 +14,10 @@ from wetmap.models.points import Point
 from wetmap.products.areas import AreaRow
 from wetmap.recipe import RastersSource, Recipe, Reference, Sensor, Sources, StacSource
 from wetmap.recipe_file import dump_recipe, plain
+from wetmap.recipe_map import Postprocess
 from wetmap.report.page import ReportData, ScenesUsed, write_report
 from wetmap.samples.splits import LEAKS, leak_note
-from wetmap.stages import cubes, fetch, mosaic, plan, predict, train
+from wetmap.stages import cubes, fetch, mosaic, plan, postprocess, predict, train
 from wetmap.stages.context import Context
 from wetmap.stages.truth import agreement
 from wetmap.training.metrics import Scores
@@ -116,10 +117,16 @@ def _shown_recipe(context: Context) -> Recipe:
             "sources": _without_folders(recipe.sources),
             "aoi": None if recipe.aoi is None else Path(recipe.aoi.name),
             "reference": reference,
-            "cluster": context.recipe.cluster.model_copy(update={"workers": 0}),
+            "postprocess": _masks_without_folders(recipe.postprocess),
+            "cluster": context.recipe.cluster.model_copy(update={"workers": 0, "memory": None}),
             "predict": context.recipe.predict.model_copy(update={"block_px": type(context.recipe.predict)().block_px}),
         }
     )
+
+
+def _masks_without_folders(part: Postprocess) -> Postprocess:
+    masks = [mask.model_copy(update={"path": Path(mask.path.name)}) for mask in part.masks]
+    return part.model_copy(update={"masks": masks})
 
 
 def _without_folders(sources: Sources) -> Sources:
@@ -226,11 +233,15 @@ def _notes(context: Context) -> list[str]:
         failed = (folder.manifest or {}).get("failed", [])
         if failed:
             notes.append(f"{len(failed)} blocks of {verb} failed and are missing: {', '.join(failed[:10])}.")
+    notes += [f"After the model: {line}." for line in postprocess.told(context)]
     point = (predict.folder_of(context).manifest or {}).get("operating_point")
     if point is not None:
         notes.append(
             f"The map was computed at the operating point {Point(**point)}; held-out scores are of the whole network, "
             "all tokens of the largest size."
         )
+    chosen = (predict.folder_of(context).manifest or {}).get("precision", {})
+    if chosen.get("used", "float32") != "float32":
+        notes.append(f"The map was computed in {chosen['used']}: {chosen['why']}.")
     reference = _cubes_manifest(context).get("reference", {})
     return notes + [str(note) for note in reference.get("warnings", [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,19 @@ from wetmap.errors import WetmapError
 from wetmap.models.points import Point
 from wetmap.recipe import Recipe
 from wetmap.samples.splits import LEAKS, leak_note
-from wetmap.stages import cubes, fetch, mosaic, operating_point, plan, predict, report, simulate, train
+from wetmap.stages import (
+    cubes,
+    fetch,
+    mosaic,
+    operating_point,
+    plan,
+    postprocess,
+    predict,
+    predict_plan,
+    report,
+    simulate,
+    train,
+)
 from wetmap.stages.check import check_recipe
 from wetmap.stages.context import Context
 from wetmap.stages.fitting import BASELINES
@@ -82,6 +95,8 @@ def of_map(context: Context) -> dict[str, Any]:
         "truth": told["truth"],
         "failed_blocks": (predict.folder_of(context).manifest or {}).get("failed", []),
         "operating_point": (predict.folder_of(context).manifest or {}).get("operating_point"),
+        "postprocess": postprocess.told(context),
+        "polygons": str(root / "polygons.gpkg") if context.recipe.postprocess.polygons else None,
         "simulated": made["simulated"],
     }
 
@@ -135,6 +150,9 @@ def _map_lines(result: dict[str, Any]) -> list[str]:
         out.append(f"Point:  {point}{above}")
     if result["failed_blocks"]:
         out.append(f"Failed: {len(result['failed_blocks'])} blocks are missing from the map")
+    out += [f"After:  {line}" for line in result["postprocess"]]
+    if result["polygons"]:
+        out.append(f"Layer:  {result['polygons']}")
     return [*out, f"Map:    {result['map']}", f"Areas:  {result['areas_csv']}", f"Report: {result['report']}"]
 
 
@@ -219,20 +237,25 @@ def _mapping(context: Context, pixels: int) -> dict[str, Any]:
         out["hours"] = f"not known: {error.what}"
         return out
     point = operating_point.look(context, bundle)[0] if operating_point.wanted(context.recipe.predict) else None
-    rate = predict.measure_rate(context, bundle, point)
-    from wetmap.mapping import whole_tiles
-
-    block_px = whole_tiles(context.recipe.predict.block_px, bundle.card.geometry.tile)
-    out["blocks"] = len(list(context.grid.blocks(block_px)))
+    try:
+        settled = predict_plan.look(context, bundle, point)
+    except WetmapError as error:
+        out["hours"] = f"not known: {error}"
+        return out
+    rate = predict.measure_rate(context, bundle, settled, point)
+    out["blocks"] = math.ceil(context.grid.height / settled.block_px) * math.ceil(context.grid.width / settled.block_px)
+    out["block_px"], out["workers"], out["device"] = settled.block_px, settled.workers, settled.device
+    out["precision"] = settled.precision.used
     out["operating_point"] = None if point is None else str(point)
     out["pixels_per_s_per_worker"] = round(rate)
-    out["hours"] = round(pixels / rate / context.workers.count / 3600, 3)
+    out["hours"] = round(pixels / rate / settled.workers / 3600, 3)
     return out
 
 
 def _states(context: Context, verbs: Sequence[str]) -> dict[str, str]:
     """Which stages are there already, which would be made new, and why."""
-    parts = {"fetch": (plan, fetch), "train": (cubes, train), "predict": (predict,)}
+    steps = (postprocess,) if postprocess.wanted(context.recipe) else ()
+    parts = {"fetch": (plan, fetch), "train": (cubes, train), "predict": (predict, *steps)}
     out: dict[str, str] = {}
     for verb in verbs:
         for module in parts[verb]:
