@@ -81,8 +81,8 @@ class Training(Part):
     )
     start: Path | None = Field(
         None,
-        description="Weights to begin from, a file of `wetmap model import`; relative paths start at the recipe's "
-        "folder. Default: weights drawn at random.",
+        description="Weights to begin from, a file of `wetmap model import` or the folder of a model that was trained "
+        "here; relative paths start at the recipe's folder. Default: weights drawn at random.",
     )
     forest_trees: int = Field(
         500, ge=1, description="Trees of the random forest that is always trained beside the model."

@@ -13,11 +13,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from wetmap import models
+from wetmap.bundle import ModelCard, network_payload, save_bundle
+from wetmap.classes import MapClass
+from wetmap.cube import Band
 from wetmap.errors import BundleError, RecipeError, TrainingError, UsageError
 from wetmap.exchange.importing import Wanted, describe_start, import_weights
 from wetmap.models import create, load_reference
 from wetmap.models.reference import key_map
-from wetmap.training.start import apply_start, read_start, start_digest
+from wetmap.training.start import apply_start, check_start, read_start, start_digest
 
 WANTED = Wanted("vvt-micro", {"window": 16}, bands=4)
 
@@ -221,3 +225,83 @@ def test_a_filled_classifier_equals_the_reference(tmp_path: Path) -> None:
     load_reference(short, weights)
     apply_start(long, target)
     assert all(torch.equal(a, b) for a, b in zip(short.parameters(), long.parameters(), strict=True))
+
+
+def test_what_is_left_over_is_listed_before_what_is_missing_some_of_each(tmp_path: Path) -> None:
+    _, weights = released("supervit-micro")
+    given = {("pos_embed" if key.startswith("pos_embed") else key): value for key, value in weights.items()}
+    given |= {f"z{number}": torch.zeros(1) for number in range(10)}
+    torch.save({key: value for key, value in given.items() if not key.startswith("blocks.0")}, tmp_path / "deit.pth")
+    with pytest.raises(BundleError) as caught:
+        import_weights(tmp_path / "deit.pth", Wanted("supervit-micro", {}, bands=3), tmp_path / "start.safetensors")
+    text = str(caught.value)
+    assert "26 weights are missing or left over: pos_embed (left over), z0 (left over), z1 (left over)" in text
+    assert "z6 (left over) and 3 more (left over); blocks.0.attn.proj.bias (missing), " in text
+    assert "and 7 more (missing)" in text
+
+
+def own_model(folder: Path, name: str = "unet", classes: int = 3, **options: Any) -> nn.Module:
+    """A network as ``wetmap train`` leaves it, and its folder."""
+    torch.manual_seed(7)
+    network: Any = create(name, bands=2, classes=classes, layers=1, band_layer=(0, 0), **options)
+    network.set_normalisation(torch.tensor([0.5, 9.0]), torch.tensor([2.0, 3.0]))
+    payload = network_payload(network.state_dict())
+    bands = tuple(Band(f"summer.{name}", "reflectance", "1", "summer.optical") for name in ("B02", "B03"))
+    table = tuple(MapClass(code + 1, f"class {code}", "#aabbcc") for code in range(classes))
+    chosen = models.resolve_options(name, options)
+    card = ModelCard(
+        model=name, options=chosen, bands=bands, layers=("summer.optical",), classes=table, window=16,
+        geometry=network.geometry, res_m=10.0, simulated=False, weights=payload.file,
+    )  # fmt: skip
+    save_bundle(folder, card, payload)
+    return network
+
+
+BANDS_OF_OWN = ("summer.B02", "summer.B03")
+
+
+@pytest.mark.parametrize("file", ["", "weights.safetensors"])
+def test_an_earlier_model_is_a_start_but_for_its_normalisation(tmp_path: Path, file: str) -> None:
+    old = own_model(tmp_path / "model")
+    fresh: Any = create("unet", bands=2, classes=3)
+    report = apply_start(fresh, tmp_path / "model" / file, bands=BANDS_OF_OWN)
+    assert "begins from model/weights.safetensors" in report.line
+    assert report.fresh == ()
+    for (name, value), mine in zip(old.named_parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(value, mine), name
+    assert fresh.normalisation.mean.tolist() == [0.0, 0.0]
+    assert start_digest(tmp_path / "model") == start_digest(tmp_path / "model/weights.safetensors")
+
+
+def test_an_earlier_model_of_other_classes_lends_all_but_their_layer(tmp_path: Path) -> None:
+    own_model(tmp_path / "model")
+    fresh = create("unet", bands=2, classes=5)
+    before = {name: value.clone() for name, value in fresh.named_parameters()}
+    report = apply_start(fresh, tmp_path / "model")
+    assert 0 < len(report.fresh) <= 2
+    assert all(
+        before[name].shape[0] == 5 and torch.equal(before[name], fresh.get_parameter(name)) for name in report.fresh
+    )
+
+
+def test_an_earlier_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    own_model(tmp_path / "model")
+    folder = tmp_path / "model"
+    refusals(folder, create("unet", bands=4, classes=3), "made for 2 bands, and the cube has 4")
+    refusals(folder, create("resnet", bands=2, classes=3), "is of unet with 2 bands.*another network")
+    with pytest.raises(TrainingError, match=r"band 1 is summer\.B02 there and summer\.B03 in the cube"):
+        apply_start(create("unet", bands=2, classes=3), folder, bands=BANDS_OF_OWN[::-1])
+    with torch.device("meta"):
+        network = create("unet", bands=2, classes=2)
+    check_start(network, folder, bands=BANDS_OF_OWN)
+    with torch.device("meta"), pytest.raises(TrainingError, match="another network"):
+        check_start(create("vit", bands=2, classes=2), folder)
+    card = json.loads((folder / "model.json").read_text())
+    data = (folder / "weights.safetensors").read_bytes()
+    (folder / "weights.safetensors").write_bytes(data[:-1])
+    refusals(folder, create("unet", bands=2, classes=3), r"cut short or altered.*Copy the whole folder")
+    card["weights"]["name"] = "forest.skops"
+    (folder / "model.json").write_text(json.dumps(card))
+    refusals(folder, create("unet", bands=2, classes=3), "is not a network: nothing can begin from it")
+    (folder / "model.json").unlink()
+    refusals(folder, create("unet", bands=2, classes=3), "not the card of a trained model")

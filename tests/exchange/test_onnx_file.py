@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
@@ -19,7 +18,6 @@ from wetmap.bundle import (
     CardCalibration,
     CardHistory,
     ModelCard,
-    load_predictor,
     network_payload,
     pixel_payload,
     save_bundle,
@@ -31,7 +29,9 @@ from wetmap.exchange import onnx_file
 from wetmap.exchange.onnx_file import export_onnx
 from wetmap.exchange.words import describe_card
 from wetmap.models.forest import fit_forest
+from wetmap.training.intervals import group_intervals
 from wetmap.training.metrics import scores
+from wetmap.training.points import PointScore
 
 BANDS = (
     Band("summer.B08", "reflectance", "1", "summer.optical"),
@@ -89,45 +89,33 @@ def test_the_file_answers_as_the_model_and_says_what_it_is(bundle: Bundle, tmp_p
     assert json.loads(words["wetmap.card"]) == json.loads(card)
 
 
-def test_a_map_can_be_made_from_it(bundle: Bundle, tmp_path: Path) -> None:
-    """Window by window, as many at once as wanted, the file gives what ``wetmap predict`` maps with."""
-    export_onnx(bundle, tmp_path / "model.onnx")
-    predictor = load_predictor(bundle)
-    side, window = predictor.geometry.side, 8
-    draw = np.random.default_rng(0)
-    features = draw.standard_normal((1, 2, side, side)).astype(np.float32)
-    observed = draw.random((1, 2, side, side)) > 0.1
-    features = np.where(observed, features, np.float32(np.nan))
-    mapped = predictor.tile_probabilities(features, observed)[0]
-    places = [(0, 0), (5, 40), (63, 63), (12, 7), (30, 2)]
-    windows = [
-        np.stack([part[0, :, r : r + window, c : c + window] for r, c in places]) for part in (features, observed)
-    ]
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    (logits,) = session.run(None, {"features": windows[0], "observed": windows[1]})
-    found = torch.from_numpy(logits).softmax(1).numpy()
-    expected = np.stack([mapped[:, r, c] for r, c in places])
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(("tokens", "keep", "point"), [(4, 0.5, "4 tokens a side, keep 0.5"), (None, None, "keep 1")])
-def test_an_operating_point_is_chosen_and_named(
-    tmp_path: Path, tokens: int | None, keep: float | None, point: str
-) -> None:
+def test_an_operating_point_is_chosen_and_named(tmp_path: Path) -> None:
     bundle = trained(tmp_path / "model", "supervit-micro", window=8)
-    report = export_onnx(bundle, tmp_path / "model.onnx", tokens=tokens, keep=keep)
-    assert report.point.endswith(point)
+    report = export_onnx(bundle, tmp_path / "model.onnx", tokens=4, keep=0.5)
+    assert report.point == "4 tokens a side, keep 0.5"
     words = {row.key: row.value for row in onnx.load(report.path).metadata_props}
     assert words["wetmap.operating_point"] == report.point
 
 
-def test_a_dense_network_takes_tiles(tmp_path: Path) -> None:
-    bundle = trained(tmp_path / "model", "vvt-micro-dense", window=16)
+def test_the_usual_operating_point_is_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is computed at it is looked at for every model, in tests/models/test_export.py."""
+    points = []
+
+    def stand_in(network: Any, _: int) -> bytes:
+        points.append(network.default_point)
+        row = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+        graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "one", [row], [row])
+        graph.output[0].name = "y"
+        return onnx.helper.make_model(graph).SerializeToString()
+
+    monkeypatch.setattr(onnx_file, "as_onnx", stand_in)
+    monkeypatch.setattr(onnx_file, "largest_difference", lambda *_: 0.0)
+    bundle = trained(tmp_path / "model", "supervit-micro", window=8)
     report = export_onnx(bundle, tmp_path / "model.onnx")
-    assert (report.side, report.answers) == (16, "dense")
-    (inner, mask) = (np.zeros((2, 2, 16, 16), dtype) for dtype in (np.float32, np.bool_))
-    (logits,) = onnxruntime.InferenceSession(report.path).run(None, {"features": inner, "observed": mask})
-    assert logits.shape == (2, 3, 16, 16)
+    assert report.point.endswith("tokens a side, keep 1")
+    assert [point.keep for point in points] == [1]
+    words = {row.key: row.value for row in onnx.load(report.path).metadata_props}
+    assert words["wetmap.operating_point"] == report.point
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
@@ -176,6 +164,34 @@ def test_the_card_is_told_in_plain_words(tmp_path: Path) -> None:
         "F1 by class: bog 1.000 (n 1), tourbière 0.667 (n 1), upland 0.667 (n 2)\n"
         "split: blocks of 640 m, fold 0 held out\n"
         "training: 4 epochs, the best was epoch 3\n"
-        "temperature: 1.5; calibration error 0.200 without, 0.100 with it"
+        "temperature: 1.5, fitted on 40 samples of the validation fold; calibration error on the validation fold 0.200 "
+        "without, 0.100 with it"
     )
     assert describe_card(card)[-1].endswith(f"SHA-256 {card.weights.sha256}")
+
+
+def test_the_calibration_error_is_the_test_folds_and_worse_is_called_worse(tmp_path: Path) -> None:
+    values = {"temperature": 0.8, "n": 40, "bins": 15, "ece_before": 0.2, "ece_after": 0.1}
+    card = trained(tmp_path / "model", "hybridsn").card
+    said = {}
+    for after in (0.15, 0.31):
+        calibration = CardCalibration(**values, test_ece_before=0.3, test_ece_after=after)
+        said[after] = "\n".join(describe_card(card.model_copy(update={"calibration": calibration})))
+    assert "calibration error on the test fold 0.300 without, 0.150 with it\n" in said[0.15]
+    assert "calibration error on the test fold 0.300 without, 0.310 with it: here it did not help\n" in said[0.31]
+    assert "0.200" not in said[0.15]
+
+
+def test_intervals_groups_and_operating_points_are_told(tmp_path: Path) -> None:
+    truth, groups = np.array([0, 1, 2, 2] * 6), np.repeat(np.arange(6), 4)
+    groups[truth == 0] = 0
+    names = [item.name for item in CLASSES]
+    found = group_intervals(truth, truth, groups, names, seed=1)
+    points = (PointScore(4, 0.5, 0.61, 300), PointScore(8, 1.0, None, 300))
+    bundle = trained(tmp_path / "model", "hybridsn")
+    changes = {"scores": {"hybridsn": scores(truth, truth, names)}, "intervals": {"hybridsn": found}, "points": points}
+    text = "\n".join(describe_card(bundle.card.model_copy(update=changes)))
+    assert "macro F1 1.000 [1.000, 1.000], accuracy 1.000 [1.000, 1.000], 24 held-out samples in 6 groups" in text
+    assert "F1 by class: bog 1.000 (n 6 in 1 group), tourbière 1.000 [1.000, 1.000] (n 6 in 6 groups)" in text
+    assert "intervals: [95%], over groups, which are reference features; none for fewer than 5" in text
+    assert "macro F1 on the validation fold: 4 tokens a side, keep 0.5: 0.610, 8 tokens a side, keep 1: none" in text

@@ -179,8 +179,8 @@ def test_a_confusion_must_fit_its_names():
 def test_resumed_histories_draw_like_whole_ones():
     stale = {**HISTORY[2], "loss": 99.0}
     assert learning_chart([HISTORY[0], HISTORY[1], stale, *HISTORY[2:]], best_epoch=4) == drawn("learning")
-    assert "kept: epoch 4, validation macro F1 0.400" in said(drawn("learning"))
-    assert "kept: epoch 0" in said(learning_chart(HISTORY[:1], best_epoch=0))
+    assert "kept: epoch 5, validation macro F1 0.400" in said(drawn("learning"))
+    assert "kept: epoch 1" in said(learning_chart(HISTORY[:1], best_epoch=0))
     with pytest.raises(UsageError, match="no history"):
         learning_chart([])
 

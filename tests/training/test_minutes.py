@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 
 from wetmap.bundle import network_payload
+from wetmap.errors import SlowTrainingWarning
 from wetmap.recipe import Training
 from wetmap.training.checkpoint import FitState
 from wetmap.training.data import Arrays
@@ -45,11 +46,12 @@ def test_stops_within_the_epoch_in_which_the_time_is_up(
 ) -> None:
     run, settings = replace(fit_run, clock=Ticking()), long.model_copy(update={"minutes": 12 / 60})
     result = fit_network(network(), windows(), windows(30, seed=1), settings, run=run)
-    # two epochs take 10 s; of the third, the second step begins at 12 s and is the last
+    # two epochs take 10 s; of the third, the second step ends at 12 s and is the last
     assert [row["seconds"] for row in result.history] == [5, 5, 3]
     rates = [row["learning_rate"] for row in result.history]
-    assert rates == pytest.approx([learning_rate(settings, 0, 4, share) for share in (4 / 12, 9 / 12, 1.0)], rel=0.01)
-    assert rates[-1] == 0.0
+    assert rates == pytest.approx(
+        [learning_rate(settings, 0, 4, share) for share in (3 / 12, 8 / 12, 11 / 12)], rel=0.01
+    )
 
 
 def test_what_an_earlier_run_took_counts(windows: Windows, network: Network, long: Training, fit_run: FitRun) -> None:
@@ -82,6 +84,19 @@ def test_an_epoch_that_takes_longer_than_all_the_time_is_cut_validated_and_kept(
     assert [row["seconds"] for row in result.history] == [3]
     assert result.best_epoch == 0
     assert result.history[0]["validation_macro_f1"] is not None
+
+
+def test_a_batch_that_takes_longer_than_all_the_time_is_the_only_one_and_warned_of(
+    windows: Windows, network: Network, long: Training, fit_run: FitRun
+) -> None:
+    model = network()
+    steps: list[bool] = []
+    model.register_forward_pre_hook(lambda module, _: steps.append(module.training))
+    run, settings = replace(fit_run, clock=Ticking()), long.model_copy(update={"minutes": 0.5 / 60})
+    with pytest.warns(SlowTrainingWarning, match=r"One batch of \d+ samples took 1 s, and all training .* take 0\.5 s"):
+        result = fit_network(model, windows(), windows(30, seed=1), settings, run=run)
+    assert steps == [True, False, False]
+    assert [row["batches"] for row in result.history] == [1]
 
 
 def test_time_to_spare_changes_nothing(

@@ -22,6 +22,7 @@ from wetmap import models
 from wetmap.bundle import CARD_FILE, Bundle, load_network
 from wetmap.errors import BundleError, UsageError
 from wetmap.model_card import ModelCard, card_json
+from wetmap.models.tiles import LatticeNetwork
 from wetmap.workspace import write_bytes
 
 if TYPE_CHECKING:
@@ -50,6 +51,38 @@ EXPORT_LOGGERS = ("torch.onnx._internal.exporter._registration",)
 
 
 @dataclass(frozen=True)
+class Placing:
+    """How ``wetmap predict`` makes a map of a network's answers: one rule for all, by its numbers.
+
+    An input begins at every row and every column ``first + k * step`` of the grid that lets its answer touch the area,
+    for whole k. Its probabilities, times a weight down and a weight across, are added up at the pixels that they are
+    for: of a classifier the labelled pixel, of a dense network all of the input.
+    """
+
+    step: int
+    """From one input to the next, pixels."""
+    first: int
+    """Row and column of the grid at which one of the inputs begins, pixels; below 0: outside."""
+    labelled: int | None
+    """Row and column, from 0, of the pixel of a window that is answered for; None: every pixel is."""
+    weights: tuple[float, ...]
+    """Weights of the answers along one axis."""
+    beyond: str
+    """What an input has beyond the grid: ``unobserved``, or ``nearest``, the nearest pixel of the grid's edge."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether answers of several inputs are blended."""
+        return sum(weight > 0 for weight in self.weights) > self.step
+
+    def __str__(self) -> str:
+        if self.labelled is not None:
+            return f"one window per pixel, which is at row and column {self.labelled} of it, counted from 0"
+        every = f"tiles begin every {self.step} px"
+        return f"{every} and overlap, and their probabilities are blended" if self.overlaps else every
+
+
+@dataclass(frozen=True)
 class OnnxReport:
     """An ONNX file that was written and checked."""
 
@@ -63,6 +96,18 @@ class OnnxReport:
     """Largest difference from PyTorch over the checks, as a share of the largest logit."""
     point: str
     """The operating point that was exported, in words; empty for a model that has only one."""
+    placing: Placing
+    """Where the inputs lie on the grid, and what becomes of what they answer."""
+
+    @property
+    def lines(self) -> list[str]:
+        """What people are told."""
+        what = "windows to one row of logits each" if self.answers == "window" else "tiles to a map of logits"
+        return [
+            f"{self.path}: {self.side} x {self.side} px {what}{f'; {self.point}' if self.point else ''}",
+            f"to map with it: {self.placing}; the file's metadata have the numbers",
+            f"checked with onnxruntime: differs from PyTorch by at most {self.difference:.1g} of the largest logit",
+        ]
 
 
 def export_onnx(bundle: Bundle, target: Path, *, tokens: int | None = None, keep: float | None = None) -> OnnxReport:
@@ -88,8 +133,9 @@ def export_onnx(bundle: Bundle, target: Path, *, tokens: int | None = None, keep
     point = _choose_point(network, card, tokens, keep)
     answers = models.entry(card.model).answers
     side = input_side(network, answers)
+    placed = placing(network, side, answers)
     try:
-        data = with_metadata(as_onnx(network, side), metadata(bundle, side, answers, point))
+        data = with_metadata(as_onnx(network, side), metadata(bundle, side, placed, point))
     except torch.onnx.OnnxExporterError as error:
         raise BundleError(
             f"PyTorch cannot write {card.model} as ONNX ({str(error).splitlines()[0]}).",
@@ -104,7 +150,7 @@ def export_onnx(bundle: Bundle, target: Path, *, tokens: int | None = None, keep
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, data)
-    return OnnxReport(target, side, answers, difference, point)
+    return OnnxReport(target, side, answers, difference, point, placed)
 
 
 def missing_packages() -> tuple[str, ...]:
@@ -113,9 +159,28 @@ def missing_packages() -> tuple[str, ...]:
 
 
 def input_side(network: nn.Module, answers: str) -> int:
-    """Side of the windows that a classifier takes, or of the tiles, margin included, that a dense network maps."""
+    """Side of the windows that a classifier takes, or of the tiles, margin included, that a dense network is run on."""
     known = cast("Any", network)
-    return int(known.window if answers == "window" else known.geometry.side)
+    return int(known.window if answers == "window" else known.pass_geometry.side)
+
+
+def placing(network: nn.Module, side: int, answers: str) -> Placing:
+    """How maps are made of a network's answers, see ``wetmap.models.tiles`` and ``wetmap.models.lattice``.
+
+    Args:
+        network: The network.
+        side: Side of its input, pixels.
+        answers: ``window`` or ``dense``.
+    """
+    known = cast("Any", network)
+    beyond = known.geometry.beyond
+    if answers == "window":
+        return Placing(1, -(side // 2), side // 2, (1.0,), beyond)
+    if isinstance(network, LatticeNetwork):
+        lattice = network.lattice
+        return Placing(lattice.step, 0, None, tuple(map(float, lattice.weights())), beyond)
+    tile, margin = known.pass_geometry.tile, known.pass_geometry.margin
+    return Placing(tile, -margin, None, (*[0.0] * margin, *[1.0] * tile, *[0.0] * margin), beyond)
 
 
 def trace(network: nn.Module, side: int) -> ExportedProgram:
@@ -191,7 +256,7 @@ def drawn_inputs(network: nn.Module, side: int, *, seed: int = 0) -> tuple[Tenso
     return features.float(), observed
 
 
-def metadata(bundle: Bundle, side: int, answers: str, point: str = "") -> dict[str, str]:
+def metadata(bundle: Bundle, side: int, placed: Placing, point: str = "") -> dict[str, str]:
     """What the file says about itself, as ONNX has it: words by name.
 
     ``bundle_sha256`` is the SHA-256 of ``model.json``, which holds that of the weights; ``card`` is the whole of it.
@@ -206,8 +271,12 @@ def metadata(bundle: Bundle, side: int, answers: str, point: str = "") -> dict[s
         "wetmap.codes": json.dumps([row.code for row in card.classes]),
         "wetmap.res_m": f"{card.res_m:.12g}",
         "wetmap.side_px": str(side),
-        "wetmap.margin_px": str(card.geometry.margin if answers == "dense" else 0),
-        "wetmap.answers": answers,
+        "wetmap.answers": models.entry(card.model).answers,
+        "wetmap.step_px": str(placed.step),
+        "wetmap.first_px": str(placed.first),
+        "wetmap.labelled_px": "" if placed.labelled is None else str(placed.labelled),
+        "wetmap.weights": json.dumps(placed.weights),
+        "wetmap.beyond": placed.beyond,
         "wetmap.operating_point": point,
         "wetmap.temperature": f"{1.0 if card.calibration is None else card.calibration.temperature:.12g}",
         "wetmap.bundle_sha256": hashlib.sha256((bundle.folder / CARD_FILE).read_bytes()).hexdigest(),

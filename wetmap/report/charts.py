@@ -148,7 +148,7 @@ def learning_chart(
     title: str = "How the training went",
     mark: str | None = None,
 ) -> Chart:
-    """Draw loss, validation macro F1 and learning rate over the epochs, with the epoch that was kept.
+    """Draw loss, validation macro F1 and learning rate over the epochs, with the epoch that was kept, counted from 1.
 
     Args:
         history: Rows with ``epoch`` (from 0) and any of ``loss``, ``validation_loss``, ``validation_macro_f1``,
@@ -181,18 +181,18 @@ def learning_chart(
             axes.set_ylabel(name)
             quiet_axes(axes, "y")
             if best_epoch is not None:
-                axes.axvline(best_epoch, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+                axes.axvline(1 + best_epoch, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         figure.axes[0].set_ylim(bottom=0)
         figure.axes[2].set_ylim(bottom=0)
-        figure.axes[2].set_xlabel("epoch, from 0")
+        figure.axes[2].set_xlabel("epoch")
         figure.axes[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if best_epoch is not None:
-            said = f"kept: epoch {best_epoch}" + ("" if best is None else f", validation macro F1 {best:.3f}")
+            said = f"kept: epoch {1 + best_epoch}" + ("" if best is None else f", validation macro F1 {best:.3f}")
             if best is not None:
-                figure.axes[1].plot(best_epoch, best, "o", markersize=11, fillstyle="none", color="black", zorder=4)
+                figure.axes[1].plot(1 + best_epoch, best, "o", markersize=11, fillstyle="none", color="black", zorder=4)
             figure.axes[0].set_title(said, loc="left", color=QUIET)
         alt = f"Learning curves over {len(rows)} epochs" + (
-            "." if best_epoch is None else f"; epoch {best_epoch} was kept."
+            "." if best_epoch is None else f"; epoch {1 + best_epoch} was kept."
         )
         return finish(figure, alt, mark)
 
@@ -290,7 +290,7 @@ def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]], lines: Sequence[
             continue
         values = [math.nan if row.get(key) is None else float(row[key]) for row in rows]
         shape = MARKERS[number] if len(rows) <= 60 else None
-        at = [int(row["epoch"]) for row in rows]
+        at = [1 + int(row["epoch"]) for row in rows]
         axes.plot(at, values, color=COLOURS[number], marker=shape, markersize=3, linewidth=1.4, label=label)
     if len(lines) > 1 and axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=2)

@@ -39,7 +39,7 @@ class CompareRow:
     epochs: int | None = None
     """Epochs trained."""
     best_epoch: int | None = None
-    """Epoch whose weights were kept, from 0."""
+    """Epoch whose weights were kept, counted from 1."""
     macro_f1: float | None = None
     """On the test fold, 0-1."""
     macro_f1_interval: Interval | None = None

@@ -18,7 +18,7 @@ from wetmap.samples.deal import Dealer, places
 from wetmap.samples.draw import Samples
 from wetmap.samples.roles import ROLES, roles_of, window_overlap
 
-__all__ = ["LEAKS", "ROLES", "Split", "describe_split", "leak_note", "split_facts", "split_samples"]
+__all__ = ["LEAKS", "ROLES", "Split", "describe_split", "leak_note", "split_facts", "split_samples", "with_window"]
 
 #: The word that marks every figure of a split that leaks.
 LEAKS = "LEAKS"
@@ -147,7 +147,7 @@ def describe_split(summary: Mapping[str, Any]) -> str:
     return (f"{note} " if note else "") + ". ".join(split_facts(summary)) + "."
 
 
-def split_samples(
+def split_samples(  # noqa: PLR0913 - the samples, how they are split, and the ground they lie on
     samples: Samples,
     spec: Splits,
     *,
@@ -156,6 +156,7 @@ def split_samples(
     grid_shape: tuple[int, int],
     classes: Sequence[MapClass],
     seed: int,
+    per_class: int | None = None,
 ) -> Split:
     """Divide samples into folds and give each its role.
 
@@ -170,6 +171,7 @@ def split_samples(
         grid_shape: (height, width) of the grid, pixels.
         classes: The class table.
         seed: Seed.
+        per_class: Samples that were drawn of a class at most; for advice alone.
 
     Returns:
         The split; ``leakage`` is measured, and is 0 for blocks, polygons and sites.
@@ -186,7 +188,8 @@ def split_samples(
         buffer_px = max(window_px, math.ceil((spec.buffer_m or 0.0) / res_m - 1e-9))
     dealt = Dealer(spec, len(names), buffer_px, seed, window_px, res_m, grid_shape).deal(samples)
     if spec.kind in {"blocks", "polygons"}:
-        _refuse_missing_fold(dealt.fold, samples, spec, names, dealt.block_px and dealt.block_px * res_m)
+        side_m = dealt.block_px and dealt.block_px * res_m
+        _refuse_missing_fold(dealt.fold, samples, spec, names, side_m, per_class)
     at = places(samples)
     role = roles_of(dealt.fold, at, dealt.test, dealt.validation, buffer_px)
     split = Split(
@@ -214,6 +217,22 @@ def split_samples(
     return split
 
 
+def with_window(error: SplitError, window_px: int, owner: str, advice: str) -> SplitError:
+    """The same refusal with the window that keeps folds apart and makes blocks large, and what makes it smaller.
+
+    Args:
+        error: What was refused.
+        window_px: Side of the window, pixels.
+        owner: Which model, or models, ask for it.
+        advice: A sentence.
+    """
+    return SplitError(
+        f"{error.what} The window is {window_px} px, because of {owner}. Folds are kept at least as far apart, and "
+        "blocks are larger still.",
+        do=f"{error.do} {advice}",
+    )
+
+
 def _counts(role: NDArray[np.str_], samples: Samples, names: Sequence[str]) -> dict[str, dict[str, int]]:
     return {
         name: {wanted: int(((role == wanted) & (samples.label == index)).sum()) for wanted in ROLES}
@@ -222,17 +241,25 @@ def _counts(role: NDArray[np.str_], samples: Samples, names: Sequence[str]) -> d
 
 
 def _refuse_missing_fold(
-    fold: NDArray[np.int16], samples: Samples, spec: Splits, names: Sequence[str], block_m: float | None
+    fold: NDArray[np.int16],
+    samples: Samples,
+    spec: Splits,
+    names: Sequence[str],
+    block_m: float | None,
+    per_class: int | None,
 ) -> None:
     for index, name in enumerate(names):
         counts = np.bincount(fold[samples.label == index], minlength=spec.folds)
         if (counts == 0).any():
             where = f" of {block_m:g} m blocks" if block_m is not None else ""
             smaller = "smaller splits.block_m, " if block_m is not None else ""
+            capped = per_class is not None and counts.sum() >= per_class
+            more = f"more than {per_class:,} samples.per_class, " if capped else ""
             raise SplitError(
                 f"Class {name} is not in every one of the {spec.folds} folds{where}: it has {_listed(counts)} samples "
                 f"in folds 0 to {spec.folds - 1}.",
-                do=f"Use fewer splits.folds, {smaller}more reference in other places, or merge the class with another.",
+                do=f"Use {more}fewer splits.folds, {smaller}more reference in other places, or merge the class with "
+                "another.",
             )
 
 

@@ -6,7 +6,7 @@ import warnings
 
 from wetmap.errors import WetmapWarning, WorkspaceError
 from wetmap.stages import compare as compare_stage
-from wetmap.stages import cubes, mosaic, plan, report, simulate
+from wetmap.stages import cubes, mosaic, plan, postprocess, report, simulate
 from wetmap.stages import fetch as fetch_stage
 from wetmap.stages import predict as predict_stage
 from wetmap.stages import train as train_stage
@@ -44,7 +44,9 @@ def compare(context: Context) -> None:
 def predict(context: Context) -> None:
     """Cube and model to a map."""
     _need_cube(context)
+    postprocess.look(context)
     predict_stage.run(context)
+    postprocess.run(context)
     mosaic.run(context)
     report.run(context)
     context.remember()

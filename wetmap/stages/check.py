@@ -6,13 +6,14 @@ from pathlib import Path
 
 from wetmap import models
 from wetmap.bundle import load_bundle
+from wetmap.cube import bands_of, layers_of
 from wetmap.errors import RecipeError, UsageError
 from wetmap.geo import Aoi, make_grid, read_aoi
 from wetmap.imagery.indices import index_bands
 from wetmap.recipe import Recipe, Reference, Sensor
 from wetmap.samples import check_reference
 from wetmap.sources import check_bands, open_archive
-from wetmap.stages import operating_point
+from wetmap.stages import operating_point, postprocess
 from wetmap.stages.plan import sensors_wanted, source_bands
 
 
@@ -39,6 +40,8 @@ def check_recipe(recipe: Recipe) -> str:
         load_bundle(recipe.predict.bundle)
     elif recipe.training.start is not None:
         _need(recipe.training.start, "training.start")
+        _check_start(recipe, recipe.training.start)
+    postprocess.check(recipe)
     for sensor in sensors_wanted(recipe):
         _check_catalogue(recipe, sensor)
     if recipe.aoi is None:
@@ -69,6 +72,28 @@ def _check_catalogue(recipe: Recipe, sensor: Sensor) -> None:
         raise RecipeError(f"The features need {sensor}, and sources.{sensor} is null.", do="Name a source for it.")
     if source.kind == "stac" and source.catalog.endswith(".json") and "://" not in source.catalog:
         _need(Path(source.catalog), f"sources.{sensor}.catalog")
+
+
+def _check_start(recipe: Recipe, start: Path) -> None:
+    """Refuse weights to begin from that do not fit the model to train; nothing of it is computed."""
+    if models.entry(recipe.model.name).family != "torch":
+        return
+    import torch
+
+    from wetmap.training.start import check_start
+
+    bands = bands_of(recipe)
+    layers = layers_of(bands)
+    with torch.device("meta"):  # only its names and shapes are wanted; the classes' layer may be of another number
+        network = models.create(
+            recipe.model.name,
+            len(bands),
+            2,
+            layers=len(layers),
+            band_layer=[layers.index(band.layer) for band in bands],
+            **models.resolve_options(recipe.model.name, recipe.model.options),
+        )
+    check_start(network, start, bands=[band.name for band in bands])
 
 
 def _need(path: Path, key: str) -> None:

@@ -20,16 +20,17 @@ from wetmap.report.compare_table import (
 )
 from wetmap.report.speed_chart import accuracy_against_speed
 from wetmap.samples import PatchCubes
+from wetmap.samples.splits import with_window
 from wetmap.stages import compare_rows, cubes, fetch, fits
 from wetmap.stages.compare_rows import Compared
-from wetmap.stages.contenders import REFERENCE, Contender, contenders, folds_of
+from wetmap.stages.contenders import REFERENCE, Contender, contenders, folds_of, window_notes
 from wetmap.stages.context import Context
 from wetmap.stages.fits import Outcome
 from wetmap.stages.fitting import Roles
 from wetmap.workspace import StageFolder, key_of, read_json, write_bytes, write_json
 
 #: Raised when the same fits would give another table.
-REVISION = 1
+REVISION = 2
 #: Models beside the forest in the picture of the classes.
 TOP = 4
 #: Files that people see, in ``<workspace>/compare``.
@@ -75,6 +76,8 @@ def run(context: Context) -> StageFolder:
     folder = folder_of(context)
     failed: dict[str, str] = {}
     with context.workspace.lock("compare"):
+        for note in window_notes(context.recipe):
+            context.listener.say(f"compare: {note}")
         if context.begin(folder, asked(context)):
             failed = _fit_all(context, wanted)
             _write(context, folder, wanted, failed)
@@ -84,7 +87,7 @@ def run(context: Context) -> StageFolder:
     networks = [row.label for row in wanted if row.is_network]
     if networks and all(label in failed for label in networks):
         raise TrainingError(
-            f"None of the {len(networks)} networks could be trained; {networks[0]}: {failed[networks[0]]}",
+            f"{_none_of(len(networks))}; {networks[0]}: {failed[networks[0]]}",
             do="Mend that and run the same command again; what is finished is kept.",
         )
     return folder
@@ -122,10 +125,19 @@ def _cut(context: Context, wanted: Sequence[Contender], side: int) -> StageFolde
         return cubes.run(context, side)
     except SplitError as error:
         largest = ", ".join(row.label for row in wanted if row.window_px == side)
-        raise SplitError(
-            f"{error.what} The window is {side} px, because of {largest}.",
-            do=f"{error.do} Or bound the windows with compare.window_px (--window), or leave these models out.",
-        ) from error
+        raise with_window(error, side, largest, window_advice(wanted, side)) from error
+
+
+def window_advice(wanted: Sequence[Contender], side: int) -> str:
+    """What makes the largest window smaller: a bound, which does nothing to windows that were named."""
+    usual = [row.label for row in wanted if row.window_px == side and not row.own_window]
+    named = [row.label for row in wanted if row.window_px == side and row.own_window]
+    ways = []
+    if usual:
+        ways.append(f"bound the window of {', '.join(usual)} with compare.window_px (--window)")
+    if named:
+        ways.append(f"choose a smaller options.window of {', '.join(named)}")
+    return f"Or {' and '.join(ways)}, or leave {'this model' if len(usual + named) == 1 else 'these models'} out."
 
 
 def _write(context: Context, folder: StageFolder, wanted: Sequence[Contender], failed: Mapping[str, str]) -> None:
@@ -200,7 +212,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def estimate(context: Context) -> dict[str, Any]:
-    """What would be fitted, on what, and for how long at most. Nothing is written."""
+    """What would be fitted, on what, and for about how long. Nothing is written."""
     recipe, wanted = context.recipe, contenders(context.recipe)
     folds, side = folds_of(recipe), side_px(context)
     states: dict[str, dict[str, str]] = {row.label: {} for row in wanted}
@@ -223,16 +235,25 @@ def estimate(context: Context) -> dict[str, Any]:
         "window_px": side,
         "minutes_each": recipe.compare.minutes,
         "networks_to_train": todo,
-        "training_minutes_at_most": todo * recipe.compare.minutes,
+        "training_minutes": todo * recipe.compare.minutes,
+        "window_notes": window_notes(recipe),
     }
 
 
 def _estimate_lines(result: Mapping[str, Any]) -> list[str]:
     out = ["Dry run of compare: nothing is written.", f"Window: {result['window_px']} px, cut for all models alike"]
+    out += [f"        {note}" for note in result["window_notes"]]
     for label, states in result["models"].items():
         out.append(f"Model:  {label}: {', '.join(f'fold {fold} {state}' for fold, state in states.items())}")
+    count = int(result["networks_to_train"])
+    many = "1 network to train," if count == 1 else f"{count} networks to train,"
+    each = "" if count == 1 else " each"
     return [
         *out,
-        f"Time:   {result['networks_to_train']} networks to train, {result['minutes_each']:g} min each: at most "
-        f"{result['training_minutes_at_most']:g} min, and the time of trees and of measuring",
+        f"Time:   {many} {result['minutes_each']:g} min{each}: about {result['training_minutes']:g} min, and the time "
+        "of trees and of measuring. A network makes at least one step and one validation, whatever the minutes",
     ]
+
+
+def _none_of(count: int) -> str:
+    return "The only network could not be trained" if count == 1 else f"None of the {count} networks could be trained"

@@ -16,7 +16,7 @@ from wetmap.stages.contenders import REFERENCE, Contender
 from wetmap.stages.context import Context
 from wetmap.stages.fits import Outcome
 from wetmap.training.calibration import reliability
-from wetmap.training.intervals import GroupScores, group_intervals, paired_difference
+from wetmap.training.intervals import MIN_GROUPS, GroupScores, group_intervals, paired_difference
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def row_of(found: Compared, reference: Compared | None, names: Sequence[str], *,
         macs_per_pixel=facts["macs_per_pixel"],
         training_s=facts["training_s"],
         epochs=_whole(facts["epochs"]),
-        best_epoch=_whole(facts["best_epoch"]),
+        best_epoch=None if facts["best_epoch"] is None else round(facts["best_epoch"] + 1),
         macro_f1=scores.macro_f1.value,
         macro_f1_interval=scores.macro_f1.interval,
         overall_accuracy=scores.overall_accuracy.value,
@@ -146,7 +146,6 @@ def head_of(
     threads = context.workers.threads
     over = "blocks of the split" if splits[0]["kind"] == "blocks" else "reference features"
     counts = ", ".join(f"{name} {n.n:,}" for name, n in zip(names, first.scores.classes, strict=True))
-    shaky = first.scores.macro_f1.note
     leaking = [row for row in splits if row.get("leaks")]
     return CompareHead(
         title=f"Models compared: {context.name}",
@@ -162,13 +161,47 @@ def head_of(
             "from weights drawn at random, all on the same samples, each in windows of its own size cut out of windows "
             f"of {side} px.",
             f"Groups are reference features. Against {REFERENCE}: the macro F1 of both on the same samples, with an "
-            f"interval over {len(np.unique(first.blocks)):,} {over}; where it holds 0, the samples do not tell.",
+            f"interval over {_count(len(np.unique(first.blocks)), over)}; where it holds 0, the samples do not tell.",
             "Intervals are about other test groups like these, not about another seed or another place.",
             f"Test samples by class: {counts}.",
             "px / s: one process with as many threads, reading the cube included, measured on a few tiles.",
-            *([f"The interval of the macro F1 {shaky}."] if shaky else []),
+            *interval_notes(first, over),
+            *calibration_notes(done),
         ],
     )
+
+
+def interval_notes(found: Compared, over: str) -> list[str]:
+    """Why there are no intervals, or what makes them shaky; the same for all models, whose samples are the same.
+
+    Args:
+        found: A model.
+        over: What the groups of the difference to the forest are, in words.
+    """
+    notes = []
+    for what, count, kind in (
+        ("of the macro F1", found.scores.groups, "reference features"),
+        (f"against {REFERENCE}", len(np.unique(found.blocks)), over),
+    ):
+        if count < MIN_GROUPS:
+            notes.append(
+                f"There is no interval {what}: its groups are {_count(count, kind)}, and fewer than {MIN_GROUPS} "
+                "cannot show how much groups differ."
+            )
+    shaky = found.scores.macro_f1
+    return [*notes, *([f"The interval of the macro F1 {shaky.note}."] if shaky.interval and shaky.note else [])]
+
+
+def calibration_notes(done: Sequence[Compared]) -> list[str]:
+    """Which models' calibration error the temperature, fitted on other samples, made larger."""
+    worse = [row.label for row in done if row.ece[1] > row.ece[0]]
+    return [f"Calibration made the error on the test samples larger: {', '.join(worse)}."] if worse else []
+
+
+def _count(number: int, kind: str) -> str:
+    """``3 reference features``, ``1 block of the split``."""
+    words = kind.replace("features", "feature").replace("blocks", "block") if number == 1 else kind
+    return f"{number:,} {words}"
 
 
 def _split_words(splits: Sequence[Mapping[str, Any]]) -> str:

@@ -31,6 +31,8 @@ class Contender:
     """A registered model."""
     options: dict[str, Any]
     """All of its options."""
+    own_window: bool = False
+    """Whether its window was given with its options; then no bound changes it."""
 
     @property
     def window_px(self) -> int:
@@ -53,7 +55,7 @@ def contenders(recipe: Recipe) -> tuple[Contender, ...]:
     for name, given in _asked(recipe):
         options = _options(name, given, recipe)
         said = ", ".join(f"{key} {value}" for key, value in sorted(given.items()))
-        contender = Contender(f"{name} ({said})" if said else name, name, options)
+        contender = Contender(f"{name} ({said})" if said else name, name, options, "window" in given)
         found.setdefault((name, *sorted(options.items())), contender)
     return tuple(found.values())
 
@@ -88,10 +90,33 @@ def _window(name: str, most: int | None) -> dict[str, Any]:
     fitting = [int(value) for value in option.allowed if int(value) <= most]
     if not fitting:
         raise RecipeError(
-            f"compare.window_px is {most}, and the smallest window of {name} is {min(map(int, option.allowed))} px.",
+            f"compare.window_px (--window) is {most}, and the smallest window of {name} is "
+            f"{min(map(int, option.allowed))} px.",
             do=f"Raise it, or leave {name} out.",
         )
     return {"window": max(fitting)}
+
+
+def window_notes(recipe: Recipe) -> list[str]:
+    """What a bound on the windows (``compare.window_px``) does not do, where somebody might think that it did."""
+    most = recipe.compare.window_px
+    if most is None:
+        return []
+    wanted = contenders(recipe)
+    notes = [
+        f"{row.label} keeps its own window of {row.window_px} px: the bound of {most} px (compare.window_px, --window) "
+        "is for models whose window is not named."
+        for row in wanted
+        if row.own_window and row.window_px > most
+    ]
+    cut = [row.window_px for row in wanted if not row.own_window and _usual_window(row.name) > most]
+    if cut and max(cut) < most:
+        notes.append(f"No model here has a window of {most} px: the largest up to that is {max(cut)} px.")
+    return notes
+
+
+def _usual_window(name: str) -> int:
+    return window_of(models.option_defaults(name))
 
 
 def training_of(recipe: Recipe) -> Training:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wetmap.classes import MapClass
 from wetmap.cube import Cube
-from wetmap.errors import ReferenceDataError, ReferenceWarning, UsageError
+from wetmap.errors import ReferenceDataError, ReferenceWarning, SplitError, UsageError
 from wetmap.geo import Grid
 from wetmap.recipe import Reference
 from wetmap.recipe_file import plain
 from wetmap.report.split_picture import split_picture, split_words
-from wetmap.samples import Labels, draw_samples, read_reference, split_samples, write_patch_cubes
+from wetmap.samples import Labels, Samples, Split, draw_samples, read_reference, split_samples, write_patch_cubes
+from wetmap.samples.splits import with_window
 from wetmap.stages import fetch, simulate
 from wetmap.stages.context import Context
 from wetmap.stages.split_map import samples_table, split_map
@@ -112,15 +115,7 @@ def run(context: Context, side_px: int | None = None) -> StageFolder:
             background=reference.background,
             seed=recipe.seed,
         )
-        split = split_samples(
-            samples,
-            recipe.splits,
-            window_px=side,
-            res_m=cube.grid.res_m,
-            grid_shape=cube.grid.shape,
-            classes=labels.classes,
-            seed=recipe.seed,
-        )
+        split = split_of(context, samples, cube.grid, labels.classes, side_px)
         shown = split_map(split, samples, cube, context.aoi)
         write_bytes(folder.path / "split.png", split_picture(shown))
         write_bytes(folder.path / "samples.csv", samples_table(split, samples, cube.grid, labels.classes))
@@ -139,6 +134,49 @@ def run(context: Context, side_px: int | None = None) -> StageFolder:
             },
         )
     return folder
+
+
+def split_of(context: Context, samples: Samples, grid: Grid, classes: Sequence[MapClass], side_px: int | None) -> Split:
+    """Divide the samples as the recipe says.
+
+    Args:
+        context: The run.
+        samples: What was drawn.
+        grid: The grid.
+        classes: The class table.
+        side_px: Side of the windows, pixels; None: that of the recipe's model, which a refusal then names.
+
+    Raises:
+        SplitError: As ``split_samples``.
+    """
+    recipe = context.recipe
+    try:
+        return split_samples(
+            samples,
+            recipe.splits,
+            window_px=side_px or window_px(context),
+            res_m=grid.res_m,
+            grid_shape=grid.shape,
+            classes=classes,
+            seed=recipe.seed,
+            per_class=recipe.samples.per_class,
+        )
+    except SplitError as error:
+        if side_px is not None or recipe.splits.kind == "paper":
+            raise
+        name, side = recipe.model.name, window_px(context)
+        raise with_window(error, side, name, _smaller_window(name, side)) from error
+
+
+def _smaller_window(name: str, side: int) -> str:
+    """What makes the window of a model smaller."""
+    from wetmap.models import entry
+
+    option = entry(name).options.get("window")
+    smaller = [str(value) for value in option.allowed if int(value) < side] if option is not None else []
+    if not smaller:
+        return "Or choose another model; this one has no smaller window."
+    return f"Or choose a smaller window in the recipe, model.options.window: {', '.join(smaller)}."
 
 
 def _warn_of_thin_classes(counts: dict[str, dict[str, int]], least: int) -> list[str]:

@@ -174,7 +174,10 @@ def _notes(fitted: Fitted) -> list[str]:
     """What else to know about a fit."""
     notes = []
     if fitted.epochs and len(fitted.epochs) < FEW_EPOCHS:
-        notes.append(f"only {len(fitted.epochs)} epochs in the time")
+        few = len(fitted.epochs)
+        notes.append(f"only {few} epoch{'' if few == 1 else 's'} in the time")
+    if any(row.get("batches") == 1 for row in fitted.epochs):
+        notes.append("of a single batch, which took longer than all the minutes")
     if fitted.calibration.note:
         notes.append(fitted.calibration.note)
     several = many_networks(fitted.model)

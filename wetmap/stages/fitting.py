@@ -177,7 +177,7 @@ def _fit_network(job: Job, roles: Roles, progress: Callable[[dict[str, Any]], No
             band_layer=job.run.band_layer,
             **job.options,
         )
-        start = None if job.training.start is None else apply_start(network, job.training.start)
+        start = None if job.training.start is None else apply_start(network, job.training.start, bands=job.run.bands)
     result = fit_network(network, roles.train, roles.validation, job.training, run=job.run, progress=progress)
     validation, test = (
         _softmax(predict_logits(network, part, threads=job.run.threads)) for part in (roles.validation, roles.test)

@@ -10,6 +10,7 @@ from wetmap import models
 from wetmap.bundle import CardSeason, ModelCard, save_bundle
 from wetmap.classes import MapClass
 from wetmap.cube import Cube
+from wetmap.errors import UsageError
 from wetmap.recipe_file import plain
 from wetmap.report.compare_table import mark_of
 from wetmap.samples import PatchCubes
@@ -162,8 +163,20 @@ def _card(
 
 
 def _start_identity(context: Context) -> str | None:
-    """What identifies the weights that training begins from."""
+    """What identifies the weights that training begins from.
+
+    Raises:
+        UsageError: They are the model of this workspace, which training would replace.
+    """
     from wetmap.training.start import start_digest
 
     start = context.recipe.training.start
-    return None if start is None else start_digest(start)
+    if start is None:
+        return None
+    own = (context.workspace.root / "model").resolve()
+    if own in (start.resolve(), *start.resolve().parents):
+        raise UsageError(
+            f"The start {start} is this workspace's own model, which training replaces.",
+            do="Copy the folder elsewhere first and give the copy.",
+        )
+    return start_digest(start)

@@ -17,7 +17,7 @@ from wetmap.classes import MapClass
 from wetmap.geo import Block, Grid
 from wetmap.recipe import ClassSpec
 from wetmap.sources.landscape import COVERS
-from wetmap.stages import fetch, predict, simulate
+from wetmap.stages import fetch, postprocess, predict, simulate
 from wetmap.stages.context import Context
 
 #: Side of the windows that are compared at once, pixels.
@@ -43,8 +43,9 @@ def agreement(context: Context, classes: tuple[MapClass, ...]) -> dict[str, Any]
     grid = Cube.open(fetch.cube_path(fetch.folder_of(context))).grid
     codes = _codes(classes, context.recipe.classes)
     pairs: Counter[tuple[int, int]] = Counter()
+    read = postprocess.reader(postprocess.final(context))
     for block in grid.blocks(WINDOW_PX):
-        mapped = predict.read_map(predict.folder_of(context), "classes", block)
+        mapped = read(block)
         true = codes[_truth(catalog.parent / "truth.tif", grid, block)]
         both = (mapped != predict.NO_CLASS) & (true != 0)
         values, counts = np.unique(np.stack([true[both], mapped[both]]), axis=1, return_counts=True)

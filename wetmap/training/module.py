@@ -11,6 +11,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from wetmap.errors import TrainingError
+from wetmap.errors import SlowTrainingWarning, TrainingError
 from wetmap.models.supervit import SuperVit, SuperVitDense
 from wetmap.recipe import Training
 from wetmap.training.averaging import WeightAverage
@@ -31,7 +32,7 @@ from wetmap.training.metrics import scores
 from wetmap.training.seat import ALONE, Seat, Step, agree
 from wetmap.training.subnetworks import choices_of_step, super_step
 from wetmap.training.tiles import IGNORE
-from wetmap.training.trainer import end_at_once
+from wetmap.training.trainer import end_at_once, slow_batch_words
 
 #: Share of a limited training time in which the warm-up is over, however few epochs fit in.
 WARMUP_TIME = 0.1
@@ -112,6 +113,7 @@ class FitModule(lightning.LightningModule):
         self._loss_sums: dict[str, float] = {}
         self._samples = 0.0
         self._began, self._spent_s, self._step = 0.0, 0.0 if start is None else start.seconds, Step()
+        self._elapsed_s, self._slow_batch = 0.0, False
         self._validation_loss, self._validation_mass = 0.0, 0.0
         self._truth, self._guess = [torch.empty(0)], [torch.empty(0)]
 
@@ -147,11 +149,11 @@ class FitModule(lightning.LightningModule):
         self._began = self.plan.clock()
         self.batches.epoch = self.epoch
         torch.manual_seed(model_seed(self.plan.seed, self.epoch) + self.plan.seat.rank)
-        self._loss_sums, self._samples = {}, 0.0
+        self._loss_sums, self._samples, self._elapsed_s = {}, 0.0, 0.0
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Agree on the step with the other processes, and set its learning rate."""
-        self._step = agree(self.plan.seat, self.criterion, batch[2], self.plan.clock() - self._began)
+        self._step = agree(self.plan.seat, self.criterion, batch[2], self._elapsed_s)
         rate = self._rate(batch_idx)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
@@ -178,6 +180,7 @@ class FitModule(lightning.LightningModule):
             self.average.update(self.network, self.epoch * len(self.batches) + batch_idx)
         if self._time_share >= 1:
             self.trainer.should_stop = True  # this epoch is validated and kept as it is
+            self._note_slow_batch(batch_idx)
 
     def on_validation_epoch_start(self) -> None:
         """Begin counting; what is scored is the average of the weights, where one is kept."""
@@ -225,6 +228,8 @@ class FitModule(lightning.LightningModule):
             "validation_accuracy": found.overall_accuracy,
             "seconds": seconds,
         }
+        if self._slow_batch:
+            row["batches"] = 1
         weights = copied(self.network.state_dict())
         average = {} if self.average is None else copied(self.average.state)
         if not self.best or found.macro_f1 > self.history[self.best_epoch]["validation_macro_f1"]:
@@ -261,13 +266,22 @@ class FitModule(lightning.LightningModule):
             float(loss) * (step.sample_share if name.endswith("pruned") else step.loss_share) / ranks
             for name, loss in losses.items()
         ]
-        return dict(zip(losses, self.plan.seat.sums(parts), strict=True))
+        # the time goes with them: all processes must stop after the same step
+        elapsed = self.plan.clock() - self._began if self.plan.seat.leads else 0.0
+        *sums, self._elapsed_s = self.plan.seat.sums([*parts, elapsed])
+        return dict(zip(losses, sums, strict=True))
 
     @property
     def _time_share(self) -> float:
-        """How much of the training time had passed when the step began, 0 where it is not limited."""
+        """How much of the training time had passed after the latest step's gradients, 0 where it is not limited."""
         minutes = self.plan.settings.minutes
-        return 0.0 if minutes is None else (self._spent_s + self._step.elapsed_s) / (minutes * 60)
+        return 0.0 if minutes is None else (self._spent_s + self._elapsed_s) / (minutes * 60)
+
+    def _note_slow_batch(self, batch_idx: int) -> None:
+        """Warn where the first batch of all took all the time that there was."""
+        self._slow_batch = not self.history and batch_idx == 0
+        if self._slow_batch and self.plan.seat.leads:
+            warnings.warn(slow_batch_words(self.plan.settings, self._elapsed_s), SlowTrainingWarning, stacklevel=2)
 
     def _rate(self, batch_idx: int) -> float:
         steps = len(self.batches)

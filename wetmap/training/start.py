@@ -1,14 +1,15 @@
 """Weights that training begins from instead of random ones: a start file and what it says about itself.
 
 A start is two files: ``NAME.safetensors``, the weights by the names of the network here, and ``NAME.json`` beside it,
-where they come from, what was changed, and what they fit. ``wetmap model import`` writes it.
+where they come from, what was changed, and what they fit. ``wetmap model import`` writes it. The folder of a trained
+network, a bundle, is a start too; of its card only what a start needs is read here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 ENDING: Final = ".safetensors"
 #: Names given in a message before the rest is only counted.
 NAMES_IN_MESSAGE = 4
+#: The two files of a trained network's folder, see ``wetmap.bundle``.
+BUNDLE_CARD, BUNDLE_WEIGHTS = "model.json", "weights.safetensors"
+#: ``StartSource.kind`` of a network that was trained here.
+OWN: Final = "wetmap"
 
 _AGAIN = "Run wetmap model import again for this model and these bands."
 
@@ -37,7 +42,7 @@ class StartSource(_Part):
     """The file that the weights come from."""
 
     name: str = Field(description="File name.")
-    kind: str = Field(description="Format: torch, safetensors or npz.")
+    kind: str = Field(description="Format: torch, safetensors, npz, or wetmap: a model trained here.")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the file.")
     bytes: int = Field(ge=1, description="Size of the file, bytes.")
 
@@ -56,6 +61,8 @@ class StartCard(_Part):
     left_out: dict[str, str] = Field({}, description="Weights of the source that were not used, by its names, and why.")
     fresh: tuple[str, ...] = Field((), description="Weights of the model that stay as they are drawn.")
     head: tuple[str, ...] = Field((), description="Weights that are left out where the number of classes differs.")
+    band_names: tuple[str, ...] = Field((), exclude=True, description="Of a model trained here: its bands, in order.")
+    classes: int | None = Field(None, exclude=True, description="Of a model trained here: its number of classes.")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the weights file.")
     bytes: int = Field(ge=1, description="Size of the weights file, bytes.")
 
@@ -127,21 +134,41 @@ def read_start(path: Path) -> tuple[StartCard, dict[str, Tensor]]:
     from safetensors.torch import load
 
     card = _checked(path)
+    path = _weights_of(path)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"The start {path} cannot be read ({error.strerror}).", do="Give its path.") from error
     if len(data) != card.bytes or hashlib.sha256(data).hexdigest() != card.sha256:
         raise TrainingError(
-            f"The start {path} was cut short or altered: it is not the file that {path.stem}.json speaks of.", do=_AGAIN
+            f"The start {path} was cut short or altered: it is not the file that its .json speaks of.",
+            do=_AGAIN if card.source.kind != OWN else "Copy the whole folder of the model again.",
         )
     try:
-        return card, load(data)
+        values = load(data)
     except SafetensorError as error:
         raise TrainingError(f"The start {path} is not a safetensors file ({error}).", do=_AGAIN) from error
+    if card.source.kind == OWN:  # what training measures is no start
+        values = {name: value for name, value in values.items() if _needed(name, value)}
+    return card, values
 
 
-def apply_start(model: nn.Module, path: Path) -> StartReport:
+def check_start(model: nn.Module, path: Path, *, bands: Sequence[str] = ()) -> None:
+    """Refuse what ``apply_start`` refuses, and fill nothing.
+
+    Args:
+        model: A network as for ``apply_start``; it may be on the device ``meta`` and have any number of classes.
+        path: As for ``apply_start``.
+        bands: As for ``apply_start``.
+
+    Raises:
+        UsageError: There is no such file.
+        TrainingError: It is damaged, or it does not fit the network.
+    """
+    _fitting(model, path, bands)
+
+
+def apply_start(model: nn.Module, path: Path, *, bands: Sequence[str] = ()) -> StartReport:
     """Fill a fresh network with the weights of a start.
 
     The layer of the classes is left as it was drawn where the number of classes differs, and so is what the start does
@@ -150,7 +177,8 @@ def apply_start(model: nn.Module, path: Path) -> StartReport:
     Args:
         model: A network as ``wetmap.models.create`` makes it, filled in place. Call this before ``fit_network``, inside
             ``reproducible``: nothing is drawn.
-        path: The weights file, ``NAME.safetensors``, with ``NAME.json`` beside it.
+        path: The weights file, ``NAME.safetensors``, with ``NAME.json`` beside it, or the folder of a trained network.
+        bands: Names of the network's bands, which a trained network must have too; empty: they are only counted.
 
     Returns:
         What was filled and what was not.
@@ -159,20 +187,8 @@ def apply_start(model: nn.Module, path: Path) -> StartReport:
         UsageError: There is no such file.
         TrainingError: It is damaged, or it does not fit the network; then the network is as it was.
     """
-    card, values = read_start(path)
+    card, values, skipped = _fitting(model, path, bands)
     state = model.state_dict()
-    bands = getattr(model, "bands", card.bands)
-    if bands != card.bands:
-        raise TrainingError(f"The start {path} was made for {card.bands} bands, and the cube has {bands}.", do=_AGAIN)
-    foreign = sorted(set(values) - set(state))
-    holes = sorted(name for name, value in state.items() if _needed(name, value) and name not in {*values, *card.fresh})
-    if foreign or holes:
-        raise TrainingError(
-            f"The start {path} is of {card.model} with {_options(card)}, another network than the one to train: "
-            f"{'it holds' if foreign else 'it lacks'} {_some(foreign or holes)}.",
-            do="Choose that model in the recipe, or run wetmap model import again for the model to train.",
-        )
-    skipped = _other_classes(path, card, values, state)
     for name, value in values.items():
         if name not in skipped:
             state[name].copy_(value)
@@ -181,12 +197,40 @@ def apply_start(model: nn.Module, path: Path) -> StartReport:
     return StartReport(path=path, card=card, taken=taken, fresh=fresh)
 
 
+def _fitting(model: nn.Module, path: Path, bands: Sequence[str]) -> tuple[StartCard, dict[str, Tensor], frozenset[str]]:
+    """A start that fits a network, its weights, and the names of those that are left out."""
+    card, values = read_start(path)
+    state = model.state_dict()
+    count = getattr(model, "bands", card.bands)
+    if count != card.bands:
+        raise TrainingError(
+            f"The start {path} was made for {card.bands} bands, and the cube has {count}.", do=_again(card)
+        )
+    if bands and card.band_names and tuple(bands) != card.band_names:
+        number = next(i for i, (a, b) in enumerate(zip(bands, card.band_names, strict=True)) if a != b)
+        raise TrainingError(
+            f"The start {path} was trained on other bands: band {number + 1} is {card.band_names[number]} there and "
+            f"{bands[number]} in the cube.",
+            do=_again(card),
+        )
+    foreign = sorted(set(values) - set(state))
+    holes = sorted(name for name, value in state.items() if _needed(name, value) and name not in {*values, *card.fresh})
+    if foreign or holes:
+        raise TrainingError(
+            f"The start {path} is of {card.model} with {_options(card)}, another network than the one to train: "
+            f"{'it holds' if foreign else 'it lacks'} {_some(foreign or holes)}.",
+            do="Choose that model in the recipe, or run wetmap model import again for the model to train.",
+        )
+    return card, values, _other_classes(path, card, values, state)
+
+
 def _other_classes(
     path: Path, card: StartCard, values: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> frozenset[str]:
     """The layer of the classes where its size differs; any other difference is refused."""
     differ = [name for name, value in values.items() if value.shape != state[name].shape]
-    wrong = [name for name in differ if name not in card.head]
+    head = {*card.head, *_own_head(card, values, state)}
+    wrong = [name for name in differ if name not in head]
     if wrong:
         name = wrong[0]
         raise TrainingError(
@@ -194,7 +238,19 @@ def _other_classes(
             f"{tuple(state[name].shape)} in {card.model} as it is to be trained. It was made with {_options(card)}.",
             do="Choose these options in the recipe, or run wetmap model import again with the recipe's.",
         )
-    return frozenset(card.head) if differ else frozenset()
+    return frozenset(head) if differ else frozenset()
+
+
+def _own_head(card: StartCard, values: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Weights of a trained network that differ from the one to train in the number of classes alone."""
+    if card.classes is None:
+        return []
+    return [
+        name
+        for name, value in values.items()
+        if value.ndim and value.shape != state[name].shape
+        if value.shape[0] == card.classes and value.shape[1:] == state[name].shape[1:]
+    ]
 
 
 def _needed(name: str, value: Tensor) -> bool:
@@ -202,7 +258,54 @@ def _needed(name: str, value: Tensor) -> bool:
     return value.is_floating_point() and not name.startswith("normalisation.")
 
 
+def _weights_of(path: Path) -> Path:
+    """The weights file of a start: itself, or that of a trained network's folder."""
+    return path / BUNDLE_WEIGHTS if path.is_dir() else path
+
+
+def _of_bundle(path: Path) -> StartCard:
+    """What a trained network's own card says, as that of a start.
+
+    Raises:
+        TrainingError: It is no such card, or of a model that is not a network.
+    """
+    weights = _weights_of(path)
+    card = weights.with_name(BUNDLE_CARD)
+    try:
+        data = json.loads(card.read_text(encoding="utf-8"))
+        file = data["weights"]
+        if file["name"] != BUNDLE_WEIGHTS:
+            raise TrainingError(
+                f"The model in {card.parent} is {data['model']}, which is not a network: nothing can begin from it.",
+                do="Give the folder of a network.",
+            )
+        return StartCard(
+            model=data["model"],
+            options=data["options"],
+            bands=len(data["bands"]),
+            band_names=tuple(band["name"] for band in data["bands"]),
+            classes=len(data["classes"]),
+            source=StartSource(
+                name=f"{card.parent.name}/{weights.name}", kind=OWN, sha256=file["sha256"], bytes=file["bytes"]
+            ),
+            taken=(),
+            sha256=file["sha256"],
+            bytes=file["bytes"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"{card} is not the card of a trained model ({error}).",
+            do="Give the folder that wetmap train wrote, such as nb-wetmap/model.",
+        ) from error
+
+
+def _again(card: StartCard) -> str:
+    return _AGAIN if card.source.kind != OWN else "Give a model that was trained on the same bands in the same order."
+
+
 def _checked(path: Path) -> StartCard:
+    if path.is_dir() or (path.name == BUNDLE_WEIGHTS and path.with_name(BUNDLE_CARD).exists()):
+        return _of_bundle(path)
     _check_ending(path)
     beside = path.with_suffix(".json")
     try:
@@ -225,7 +328,7 @@ def _check_ending(path: Path) -> None:
     if path.suffix != ENDING:
         raise UsageError(
             f"{path} is not a start: its name does not end in {ENDING}.",
-            do="Make one of a public checkpoint with wetmap model import.",
+            do="Make one of a public checkpoint with wetmap model import, or give the folder of a trained model.",
         )
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from wetmap.errors import TrainingError
+from wetmap.recipe import Training
 from wetmap.training.data import Batches, EpochBatches
 from wetmap.training.seat import Seat, TrainingPart, ValidationPart
 
@@ -103,6 +104,15 @@ def _devices(model: nn.Module, seat: Seat) -> dict[str, Any]:
 def end_at_once(_signal: int, _frame: FrameType | None) -> None:
     """What SIGTERM does where several processes train: Lightning's own way can leave them waiting for each other."""
     raise SystemExit(128 + signal.SIGTERM)
+
+
+def slow_batch_words(settings: Training, seconds: float) -> str:
+    """What is said where one batch takes longer than all the training time, seconds: the minutes cannot bound that."""
+    return (
+        f"One batch of {settings.batch_size} samples took {seconds:.3g} s, and all training was to take "
+        f"{(settings.minutes or 0) * 60:.3g} s: the model learnt from that one batch. Give more minutes, a smaller "
+        "training.batch_size, or a smaller model."
+    )
 
 
 def lightning_precision(precision: str, model: nn.Module) -> Literal["bf16-mixed", "32-true"]:
