@@ -23,6 +23,12 @@ class Predictor:
         self.device = device
         self.precision = precision
         self.card = card
+        compute_in = getattr(model, "compute_in", None)
+        self._casts_itself = precision == "bfloat16" and compute_in is not None
+        if self._casts_itself and compute_in is not None:
+            import torch
+
+            compute_in(torch.bfloat16)
 
     @property
     def geometry(self) -> Geometry:
@@ -49,7 +55,8 @@ class Predictor:
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads)
         try:
-            with torch.inference_mode(), in_precision(self.precision, self.device):
+            precision = "float32" if self._casts_itself else self.precision
+            with torch.inference_mode(), in_precision(precision, self.device):
                 found = self._model.tile_probabilities(
                     torch.from_numpy(np.require(features, np.float32, ["C", "W"])).to(self.device),
                     torch.from_numpy(np.require(observed, np.bool_, ["C", "W"])).to(self.device),

@@ -354,7 +354,7 @@ def test_the_precision_is_part_of_what_is_asked_and_trees_have_none(folder: Path
     assert not predict.folder_of(half).path.exists()
 
 
-def network(target: Path) -> Bundle:
+def network(target: Path, name: str = "unet") -> Bundle:
     import torch
 
     from wetmap import models
@@ -363,15 +363,17 @@ def network(target: Path) -> Bundle:
 
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        model: Any = models.create("unet", 2, 3, layers=1, band_layer=[0, 0], window=16)
+        model: Any = models.create(name, 2, 3, layers=1, band_layer=[0, 0])
+    # metres above the sea, say, of which bfloat16 holds every fourth
+    model.set_normalisation(torch.tensor([1000.0, 1000.0]), torch.tensor([4.0, 4.0]))
     payload = network_payload(model.state_dict())
     card = ModelCard(
-        model="unet",
-        options=models.resolve_options("unet", {"window": 16}),
-        bands=tuple(Band(f"summer.{name}", "reflectance", "1", "summer.optical") for name in ("B04", "B08")),
+        model=name,
+        options=models.resolve_options(name, {}),
+        bands=tuple(Band(f"summer.{band}", "reflectance", "1", "summer.optical") for band in ("B04", "B08")),
         layers=("summer.optical",),
         classes=tuple(MapClass(code, f"class {code}", "#336699") for code in CODES),
-        window=16,
+        window=model.window,
         geometry=model.geometry,
         res_m=10.0,
         simulated=True,
@@ -391,14 +393,15 @@ def test_a_network_goes_to_the_gpu_and_trees_stay(folder: Path, monkeypatch: pyt
         assert choose_device(trees) == "cpu"
 
 
-def test_bfloat16_is_computed_and_compared(folder: Path) -> None:
-    made = network(folder / "net")
+@pytest.mark.parametrize("name", ["unet", "wetmapformer", "wetmapformer-window"])
+def test_bfloat16_is_computed_and_compared(folder: Path, name: str) -> None:
+    made = network(folder / f"net-{name}", name)
     side = made.card.geometry.side
-    features = np.random.default_rng(0).normal(0.3, 0.1, (1, 2, side, side)).astype(np.float32)
+    features = np.random.default_rng(0).normal(1000, 2, (1, 2, side, side)).astype(np.float32)
     tile = features, np.ones((1, 1, side, side), dtype=np.bool_)
     full, half = (load_predictor(made, precision=name) for name in ("float32", "bfloat16"))
     one, other = (predictor.tile_probabilities(*tile) for predictor in (full, half))
     assert other.dtype == np.float32
-    assert 0 < np.abs(one - other).max() < 0.05
+    assert 0 < np.abs(one - other).max() < 0.1
     _, same = precision._compare(full, half, tile)
     assert same == (one.argmax(1) == other.argmax(1)).mean()

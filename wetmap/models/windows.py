@@ -119,7 +119,8 @@ class WindowClassifier(nn.Module):
         for b in range(len(features)):
             normalised = self.normalisation(features[b : b + 1], None if observed is None else observed[b : b + 1])
             tile = normalised.shape[2] - self.window
-            tiles.append(self.tile_logits(normalised).T.contiguous().softmax(0).view(-1, tile, tile))
+            logits = self.tile_logits(normalised).to(normalised)
+            tiles.append(logits.T.contiguous().softmax(0).view(-1, tile, tile))
         return torch.stack(tiles)
 
     @torch.no_grad()

@@ -133,6 +133,10 @@ class DenseWetMapFormer(TileNetwork):
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_form": None}
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Map in numbers of this type, which autocast would not do for a folded form; units are taken off before."""
+        self.to(dtype).normalisation.float()
+
     def _answers(self, features: Tensor, observed: Tensor | None) -> Tensor:
         """Probabilities (1, K, T, T) of one tile by the folded form of the layers."""
         from wetmap.models.wetmapformer.dense_form import DenseForm
@@ -145,7 +149,8 @@ class DenseWetMapFormer(TileNetwork):
         spare = self.geometry.margin - form.needed.own
         inner = slice(spare, features.shape[2] - spare), slice(spare, features.shape[3] - spare)
         seen = None if observed is None else observed[:, :, *inner]
-        return form.logits(self.normalisation(features[:, :, *inner], seen)[0]).softmax(0)[None]
+        normalised = self.normalisation(features[:, :, *inner], seen)[0]
+        return form.logits(normalised).to(normalised).softmax(0)[None]
 
 
 def reach_px(wiring: Wiring) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wetmap.models.contract import Geometry
 from wetmap.models.layers import (
     LocalWindowAttention,
     SameConv2d,
@@ -266,6 +267,14 @@ class WetMapFormer(WindowClassifier):
         initialise(self)
 
     @property
+    def geometry(self) -> Geometry:
+        """Tile and margin; twice the usual tile where windows share most of their work, so that margins cost less."""
+        from wetmap.models.wetmapformer.shared import is_folded
+
+        usual = super().geometry
+        return replace(usual, tile=2 * usual.tile) if is_folded(self) else usual
+
+    @property
     def inert_parameters(self) -> frozenset[str]:
         """Parameters no answer depends on: the norms before constant MLPs, the positions of one-token attention."""
         names: set[str] = set()
@@ -294,6 +303,10 @@ class WetMapFormer(WindowClassifier):
         if self._shared is None or self._shared[0] != now:
             self._shared = now, shared.SharedForm(self)
         return self._shared[1].logits(self, normalised[0])
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Map in numbers of this type, which autocast would not do for a folded form; units are taken off before."""
+        self.to(dtype).normalisation.float()
 
     def window_logits(self, normalised: Tensor) -> Tensor:
         """Logits (N, K) of normalised windows (N, C, window, window); in training by a faster form of the layers."""

@@ -25,6 +25,11 @@ def can_share(window: int) -> bool:
     return window >= LEAST_WINDOW and window % 2 == 0
 
 
+def is_folded(model: WetMapFormer) -> bool:
+    """Whether the layers after the shared maps are folded too, which only a window of one side and one stem allow."""
+    return model.window == WINDOW and model.wiring.stem_stride == STEM_STRIDE
+
+
 class SharedForm:
     """Folded weights of a model at one moment.
 
@@ -39,8 +44,7 @@ class SharedForm:
         exact = copy.deepcopy(model).to("cpu", torch.float64)
         self._front = Front(exact.spectra, exact.extractor, model.bands, like)
         self._window = model.window
-        folded = model.window == WINDOW and model.wiring.stem_stride == STEM_STRIDE
-        self._head = FoldedHead(exact, like) if folded else None
+        self._head = FoldedHead(exact, like) if is_folded(model) else None
 
     def logits(self, model: WetMapFormer, normalised: Tensor) -> Tensor:
         """Logits of every window of a tile.
