@@ -57,7 +57,8 @@ def test_a_block_takes_no_more_than_was_said(tmp_path: Path, geometry: Geometry,
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     said = block_bytes(9, 3, CLASSES, block_px, geometry, chunk_px=chunk_px)
-    assert 0.4 * said < peak <= said
+    # how many chunks are decoded at the same time is Zarr's affair: from one to all that the block touches
+    assert 0.2 * said < peak <= said
 
 
 def test_the_formula_by_hand() -> None:
