@@ -34,20 +34,17 @@ class Mask(Part):
 class Postprocess(Part):
     """What is done to the map after the model, in this order. All of it is off by default."""
 
-    masks: list[Mask] = Field(
-        [], description="1. Masks, one after the other; they change mapped pixels only. A later mask wins."
-    )
     majority_px: int | None = Field(
         None,
         ge=3,
         le=51,
-        description="2. Majority smoothing: side of the window, pixels, odd. A tie keeps the pixel's own class. "
+        description="1. Majority smoothing: side of the window, pixels, odd. A tie keeps the pixel's own class. "
         "Default: off.",
     )
     minimum_mapping_unit_ha: float | None = Field(
         None,
         gt=0,
-        description="3. Patches smaller than this are merged into a neighbour, hectares, counted in pixels of "
+        description="2. Patches smaller than this are merged into a neighbour, hectares, counted in pixels of "
         "grid.res_m squared. Default: off.",
     )
     unit_of_class_ha: dict[str, Annotated[float, Field(ge=0)]] = Field(
@@ -55,6 +52,11 @@ class Postprocess(Part):
     )
     connectivity: Literal[4, 8] = Field(
         4, description="Pixels of a patch touch by a side (4), or by a side or a corner (8)."
+    )
+    masks: list[Mask] = Field(
+        [],
+        description="3. Masks, one after the other; they change mapped pixels only, and no other step undoes them. A "
+        "later mask wins.",
     )
     polygons: bool = Field(False, description="4. Write polygons.gpkg: one polygon per patch, with its hectares.")
 

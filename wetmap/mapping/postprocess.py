@@ -1,6 +1,6 @@
 """Steps on the pixels of a finished map: majority smoothing, and the figures that the steps are counted in.
 
-Steps run in a fixed order: masks, majority, minimum mapping unit. Nodata (code 0) takes no part in any of them: it
+Steps run in a fixed order: majority, minimum mapping unit, masks. Nodata (code 0) takes no part in any of them: it
 never spreads, and only a mask that writes it takes a class away.
 """
 

@@ -143,6 +143,8 @@ class ReportData:
     """What was left out, and why: (name, reason)."""
     figures: Sequence[tuple[str, str]] = ()
     """Further key figures for the top of the page: (value, what it is)."""
+    steps: Sequence[str] = ()
+    """What was done to the map after the model answered, one line each."""
     notes: Sequence[str] = ()
     """Warnings of the run, as sentences."""
     made: str | None = None

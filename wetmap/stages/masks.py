@@ -61,7 +61,14 @@ def check_mask(mask: Mask, place: int) -> None:
             f"postprocess.masks.{place} names {mask.path}, which does not exist.",
             do="Give the path of a file that is there.",
         )
-    if is_vector(mask):
+    vector = is_vector(mask)
+    for key, given, kind in (("values", mask.values, not vector), ("layer", mask.layer, vector)):
+        if given is not None and not kind:
+            raise UsageError(
+                f"postprocess.masks.{place} has {key}, and {mask.path} is a {'vector file' if vector else 'raster'}.",
+                do="Leave it out." if vector is False else "Save the features that you want as a file of their own.",
+            )
+    if vector:
         _check_vector(mask)
     else:
         _check_raster(mask)

@@ -1,4 +1,4 @@
-"""Stage postprocess: masks, majority smoothing, minimum mapping unit, between the model's answer and the products.
+"""Stage postprocess: majority smoothing, minimum mapping unit, masks, between the model's answer and the products.
 
 Each step that the recipe asks for reads the map before it and writes a map of its own, block by block, with a ledger;
 killed at any moment, it goes on with the blocks that are missing. With no step asked for there is no such stage, and
@@ -33,7 +33,7 @@ REVISION = 1
 
 @dataclass(frozen=True)
 class Masks:
-    """The first step: each mask's code where it covers a mapped pixel, one after the other."""
+    """The last step, so that masks stand: each mask's code where it covers a mapped pixel, one after the other."""
 
     masks: tuple[tuple[Mask, int], ...]
     """The masks, and the codes that they write."""
@@ -51,7 +51,7 @@ class Masks:
 
 @dataclass(frozen=True)
 class Majority:
-    """The second step."""
+    """The first step."""
 
     window_px: int
     """Side of the window, pixels, odd."""
@@ -195,12 +195,12 @@ def _take_steps(context: Context, folder: StageFolder) -> dict[str, Any]:
 def _steps(part: Postprocess) -> list[tuple[str, list[str]]]:
     """Steps in their order: the name, and what its parts are called."""
     steps = []
-    if part.masks:
-        steps.append(("masks", [f"Mask {mask.path.name} ({mask.write})" for mask in part.masks]))
     if part.majority_px is not None:
         steps.append(("majority", [f"Majority of {part.majority_px} x {part.majority_px} px"]))
     if _sieves(part):
         steps.append(("sieve", ["Minimum mapping unit"]))
+    if part.masks:
+        steps.append(("masks", [f"Mask {mask.path.name} ({mask.write})" for mask in part.masks]))
     return steps
 
 

@@ -99,6 +99,7 @@ def _data(context: Context, bundle: Bundle, classes: Sequence[MapClass], truth: 
         figures=[]
         if truth is None
         else [(f"{truth['agreement']:.1%}", "of mapped pixels agree with the simulated truth")],
+        steps=[f"{line}." for line in postprocess.told(context)],
         notes=_notes(context),
     )
 
@@ -233,7 +234,6 @@ def _notes(context: Context) -> list[str]:
         failed = (folder.manifest or {}).get("failed", [])
         if failed:
             notes.append(f"{len(failed)} blocks of {verb} failed and are missing: {', '.join(failed[:10])}.")
-    notes += [f"After the model: {line}." for line in postprocess.told(context)]
     point = (predict.folder_of(context).manifest or {}).get("operating_point")
     if point is not None:
         notes.append(

@@ -150,6 +150,8 @@ def _map_lines(result: dict[str, Any]) -> list[str]:
         out.append(f"Point:  {point}{above}")
     if result["failed_blocks"]:
         out.append(f"Failed: {len(result['failed_blocks'])} blocks are missing from the map")
+    if result["postprocess"] and result["scores"] is not None:
+        out.append("Scores: the held-out scores are of the model's answer, before the steps below")
     out += [f"After:  {line}" for line in result["postprocess"]]
     if result["polygons"]:
         out.append(f"Layer:  {result['polygons']}")
