@@ -35,7 +35,12 @@ def predict(
     ] = None,
     block_px: Annotated[
         int | None,
-        typer.Option("--block-px", min=1, help="Side of a block, pixels; changes no pixel.", show_default=False),
+        typer.Option(
+            "--block-px",
+            min=1,
+            help="Side of a block, pixels, rounded up to whole tiles of the model; changes no pixel.",
+            show_default=False,
+        ),
     ] = None,
     tokens: TokensOption = None,
     keep: KeepOption = None,
