@@ -85,3 +85,10 @@ def memory_text(size: int) -> str:
         size: Bytes.
     """
     return f"{-(-size // 2**20):,} MiB" if size < 10 * 2**30 else f"{-(-size * 10 // 2**30) / 10:,.1f} GiB"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as people say them: 45.0 s, 12.5 min, 3.2 h."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from wetmap import models
+from wetmap.budget import duration_text
 from wetmap.bundle import ModelCard, Payload, pixel_payload, save_bundle
 from wetmap.classes import MapClass
 from wetmap.cli.main import app
@@ -95,7 +96,7 @@ def test_a_slow_model_is_timed_on_a_part_and_reckoned_to_the_tile(monkeypatch, s
 
 
 def test_words_for_time():
-    assert [speed.duration(s) for s in (4.2, 750, 3 * 3600 + 600)] == ["4.2 s", "12.5 min", "3.2 h"]
+    assert [duration_text(s) for s in (4.2, 750, 3 * 3600 + 600)] == ["4.2 s", "12.5 min", "3.2 h"]
 
 
 def test_models_are_named_once_and_unknown_ones_are_refused_with_the_list():

@@ -12,6 +12,7 @@ import torch
 
 from wetmap import models
 from wetmap.allocator import keep_freed_memory
+from wetmap.budget import duration_text
 from wetmap.bundle import load_bundle, load_predictor
 from wetmap.cluster import Workers
 from wetmap.cube import bands_of, layers_of
@@ -23,7 +24,7 @@ from wetmap.recipe import Recipe
 from wetmap.stages.contenders import ALL, LAPTOP, model_list
 from wetmap.stages.context import Listener
 from wetmap.stages.fitting import BASELINES, baseline_options
-from wetmap.stages.speed import ModelMapper, duration, pixels_per_second_in_memory
+from wetmap.stages.speed import ModelMapper, pixels_per_second_in_memory
 
 #: Pixels of a Sentinel-2 tile: 109.8 km on a side at 10 m (Sentinel-2 Products Specification Document, level-1C tiles).
 SENTINEL2_TILE_PIXELS = 10_980**2
@@ -150,7 +151,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     ]
     for row in result["rows"]:
         note = f"  {row['note']}" if row["note"] else ""
-        out.append(f"{row['model']:<{wide}}  {row['pixels_per_s']:>10,.0f}  {duration(row['seconds']):>9}{note}")
+        out.append(f"{row['model']:<{wide}}  {row['pixels_per_s']:>10,.0f}  {duration_text(row['seconds']):>9}{note}")
     out += [f"{row['model']:<{wide}}  {'-':>10}  {'-':>9}  {row['reason']}" for row in result["failed"]]
     out += ["", "Reading the cube and writing the map come on top, fetching and training too."]
     if result["left_out"]:

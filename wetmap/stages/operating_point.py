@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetmap import models
-from wetmap.budget import Budget, parse_budget
+from wetmap.budget import Budget, duration_text, parse_budget
 from wetmap.bundle import Bundle, choose_device, load_predictor
 from wetmap.cube import Cube
 from wetmap.errors import UsageError
@@ -168,7 +168,8 @@ def choose(rows: Sequence[Row], budget: Budget, text: str, pixels: int) -> Row:
         fastest = max(rows, key=lambda row: row.pixels_per_s)
         raise UsageError(
             f"No operating point keeps to the budget {text}: the fastest, {fastest.point}, maps "
-            f"{fastest.pixels_per_s:,.0f} pixels per second here, {_duration(fastest.seconds)} for {pixels:,} pixels.",
+            f"{fastest.pixels_per_s:,.0f} pixels per second here, {duration_text(fastest.seconds)} for "
+            f"{pixels:,} pixels.",
             do="Give a larger budget, more --workers, or a smaller area.",
         )
     return max(fitting, key=lambda row: (-1.0 if row.macro_f1 is None else row.macro_f1, row.pixels_per_s))
@@ -180,7 +181,7 @@ def table(rows: Sequence[Row], best: Row, about: str) -> list[str]:
     for row in rows:
         f1 = "-" if row.macro_f1 is None else f"{row.macro_f1:.3f}"
         line = f"  {row.point.tokens:>13}  {row.point.keep:>4g}  {f1:>19}  {row.pixels_per_s:>12,.0f}"
-        out.append(f"{line}  {_duration(row.seconds):>9}{'  <- chosen' if row == best else ''}")
+        out.append(f"{line}  {duration_text(row.seconds):>9}{'  <- chosen' if row == best else ''}")
     return out
 
 
@@ -258,10 +259,3 @@ def _keep(folder: StageFolder, point: Point, part: Predict, rows: Sequence[Row])
 
 def _workers(count: int) -> str:
     return f"{count} worker{'' if count == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in words of two parts at most: 45 s, 12.5 min, 3.2 h."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"

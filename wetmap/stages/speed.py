@@ -157,13 +157,6 @@ def tile_seconds(known: Sequence[tuple[int, float]], tile: int) -> float:
     return (root + slope * (tile - side)) ** 2
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 12.5 min, 3.2 h."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
-
-
 def _best(mapper: Mapper, features: NDArray[np.float32], observed: NDArray[np.bool_], *, seconds: float) -> float:
     """The quickest of two or more passes, seconds; the first pays for start-up."""
     best, begun = math.inf, time.perf_counter()
