@@ -105,7 +105,7 @@ class Workers:
             from multiprocessing import forkserver, get_context
 
             get_context("forkserver").set_forkserver_preload([*PRELOADED, *modules])
-            with _environment(self.threads):
+            with environment(**_thread_limits(self.threads)):
                 forkserver.ensure_running()
 
     def rest(self) -> None:
@@ -352,7 +352,7 @@ def limited_threads(threads: int) -> Iterator[None]:
     torch: Any = sys.modules.get("torch")
     torch_before = None if torch is None else torch.get_num_threads()
     try:
-        with _environment(threads), threadpool_limits(threads), zarr.config.set(_zarr_limits(threads)):
+        with environment(**_thread_limits(threads)), threadpool_limits(threads), zarr.config.set(_zarr_limits(threads)):
             if torch is not None:
                 torch.set_num_threads(threads)
             yield
@@ -362,10 +362,10 @@ def limited_threads(threads: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """What libraries ask about their threads, here and in processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+def environment(**values: str) -> Iterator[None]:
+    """Environment variables for as long as it lasts, here and in processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
@@ -374,6 +374,11 @@ def _environment(threads: int) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _thread_limits(threads: int) -> dict[str, str]:
+    """What libraries ask about their threads."""
+    return dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
 def _zarr_limits(threads: int) -> dict[str, int]:

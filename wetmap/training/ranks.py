@@ -32,6 +32,7 @@ import torch
 import torch.distributed
 from torch import nn
 
+from wetmap.cluster import environment
 from wetmap.errors import TrainingError, WetmapError
 from wetmap.recipe import Training
 from wetmap.training.checkpoint import FitState
@@ -253,7 +254,7 @@ class _Children:
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="wetmap-ranks-")))
         loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
         # nobody outside this machine need reach its processes
-        self._stack.enter_context(_environment(GLOO_SOCKET_IFNAME=loopback))
+        self._stack.enter_context(environment(GLOO_SOCKET_IFNAME=loopback))
         self.store = dist.FileStore(str(self._folder / MEETING_FILE), self._ranks)
         self._stack.callback(self._end)
         try:
@@ -339,17 +340,3 @@ class _Children:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else "it said nothing"
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
