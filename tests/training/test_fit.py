@@ -27,13 +27,13 @@ from wetmap.training.fit import (
     FitResult,
     FitRun,
     fit_network,
-    fit_pixels,
     fresh_statistics,
     predict_logits,
     reproducible,
 )
 from wetmap.training.metrics import scores
 from wetmap.training.module import learning_rate, make_optimiser
+from wetmap.training.pixels import fit_pixels
 
 Windows = Callable[..., Arrays]
 Network = Callable[[], nn.Module]

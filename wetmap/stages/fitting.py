@@ -20,8 +20,9 @@ from wetmap.samples.patches import Patches
 from wetmap.stages import fetch
 from wetmap.stages.context import Context
 from wetmap.training.calibration import Calibration, calibrate, reliability
-from wetmap.training.fit import FitRun, centre_pixels, fit_network, fit_pixels, predict_logits, reproducible
+from wetmap.training.fit import FitRun, fit_network, predict_logits, reproducible
 from wetmap.training.metrics import Scores, scores
+from wetmap.training.pixels import centre_pixels, fit_pixels
 from wetmap.training.start import StartReport, apply_start
 
 #: Models that are always fitted beside the one that was asked for.

@@ -9,10 +9,10 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -41,9 +41,6 @@ from wetmap.training.ranks import FitJob, together
 from wetmap.training.seat import Seat
 from wetmap.training.tiles import PlainTiles, TileBatches, TileSet
 from wetmap.training.trainer import quiet_lightning, run_lightning
-
-if TYPE_CHECKING:
-    from wetmap.models.pixels import PixelModel, PixelSamples
 
 Progress = Callable[[dict[str, Any]], None]
 #: Samples; a dense network needs to know where they lie and what lies around them.
@@ -146,53 +143,6 @@ def fit_network(
         model.to("cpu").load_state_dict(state.best)
         model.eval()
     return FitResult(best_epoch=state.best_epoch, history=state.history, state=state.best, warnings=notes)
-
-
-def fit_pixels(
-    name: str, train: ArraySet, validation: ArraySet, options: Mapping[str, object], *, run: FitRun
-) -> PixelModel:
-    """Fit a model of single pixels to the windows' labelled pixels alone.
-
-    Args:
-        name: A registered model of the family ``pixel``.
-        train: Training windows.
-        validation: Windows that choose how far boosting goes; never the test fold.
-        options: All of the model's options.
-        run: Classes, layers of the bands, seed and threads; the model does not depend on the threads.
-
-    Raises:
-        TrainingError: Fewer than two samples, or one class only.
-    """
-    from wetmap.models.pixels import fit_pixel_model
-
-    _check_role(train, "training", run)
-    _check_role(validation, "validation", run)
-    _check_classes(train, run.classes)
-    learnt, held = (pixel_samples(part, run) for part in (train, validation))
-    return fit_pixel_model(name, learnt, options=options, seed=run.seed, threads=run.threads, validation=held)
-
-
-def pixel_samples(arrays: ArraySet, run: FitRun) -> PixelSamples:
-    """The labelled pixels of windows, as models of pixels take them."""
-    from wetmap.models.pixels import PixelSamples
-
-    return PixelSamples(
-        x=centre_pixels(arrays, run.band_layer),
-        y=np.asarray(arrays.label, dtype=np.int64),
-        classes=len(run.classes),
-        layers=arrays.observed.shape[1],
-        band_layer=run.band_layer,
-    )
-
-
-def centre_pixels(arrays: ArraySet, band_layer: Sequence[int]) -> NDArray[np.float32]:
-    """The labelled pixel of each window, (n, C) float32 with NaN where not observed.
-
-    It is at row and column w // 2, which is (4, 4) of an 8 x 8 window.
-    """
-    centre = arrays.features.shape[-1] // 2
-    seen = arrays.observed[:, list(band_layer), centre, centre]
-    return np.where(seen, arrays.features[:, :, centre, centre], np.float32(np.nan))
 
 
 def plain_batches(model: nn.Module, arrays: SampleSet, batch_size: int = 256) -> Batches:
@@ -344,9 +294,9 @@ def fresh_statistics(model: nn.Module, steps: int) -> Iterator[None]:
 
 
 def _check(train: ArraySet, validation: ArraySet, settings: Training, run: FitRun) -> None:
-    _check_role(train, "training", run)
-    _check_role(validation, "validation", run)
-    _check_classes(train, run.classes)
+    check_role(train, "training", run)
+    check_role(validation, "validation", run)
+    check_classes(train, run.classes)
     if settings.batch_size == 1:
         raise TrainingError(
             "training.batch_size is 1, and batch normalisation learns nothing from a single sample.",
@@ -354,7 +304,8 @@ def _check(train: ArraySet, validation: ArraySet, settings: Training, run: FitRu
         )
 
 
-def _check_role(arrays: ArraySet, role: str, run: FitRun) -> None:
+def check_role(arrays: ArraySet, role: str, run: FitRun) -> None:
+    """Refuse windows of a role that do not have the run's bands, layers and classes."""
     check_samples(arrays, role, classes=run.classes, layers=max(run.band_layer, default=-1) + 1)
     if arrays.features.shape[1] != len(run.band_layer):
         raise TrainingError(
@@ -389,7 +340,8 @@ def _warn_of_unseen_bands(train: ArraySet, run: FitRun) -> tuple[str, ...]:
     return (note,)
 
 
-def _check_classes(train: ArraySet, classes: Sequence[str]) -> None:
+def check_classes(train: ArraySet, classes: Sequence[str]) -> None:
+    """Refuse fewer than two training samples, or samples of one class."""
     n = len(train.label)
     if n < 2:
         raise TrainingError(f"There is only {n} training sample.", do="Add reference data.")
