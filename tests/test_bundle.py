@@ -293,7 +293,7 @@ def test_refuses_a_card_of_other_weights(tmp_path: Path, network: torch.nn.Modul
 
 
 def test_refuses_a_folder_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"No model in .*nowhere\. Run wetmap train first\."):
+    with pytest.raises(BundleError, match=r"No model in .*nowhere\. Give the folder of a model.*wetmap train first"):
         load_bundle(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     with pytest.raises(BundleError, match="No model in"):

@@ -189,7 +189,9 @@ def _read_card(folder: Path) -> ModelCard:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(f"No model in {folder}.", do="Run wetmap train first.") from error
+        raise BundleError(
+            f"No model in {folder}.", do="Give the folder of a model (it holds model.json), or run wetmap train first."
+        ) from error
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} cannot be read ({error}).", do=_RETRAIN) from error
     version = data.get("format_version") if isinstance(data, dict) else None
