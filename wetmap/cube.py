@@ -1,6 +1,7 @@
 """The feature cube on disk: write a block, read a block with a margin.
 
-Three arrays in one Zarr group, one chunk per fetch block, so that blocks are written by many processes without a lock:
+Three arrays in one Zarr group, one shard per fetch block, so that blocks are written by many processes without a lock,
+and in each shard small chunks, so that a window decodes little more than itself:
 
 - ``features (band, y, x)`` int16, one fixed scale per kind of feature, -32768 where not observed;
 - ``observed (layer, y, x)`` uint8, one layer per season x sensor x orbit state, and one for terrain;
@@ -27,6 +28,9 @@ from wetmap.recipe import Recipe
 
 #: Stored value of a feature that was not observed.
 UNOBSERVED = np.int16(-32768)
+#: Most and least side of a chunk inside a shard, pixels: a block of 512 with a margin touches 36 chunks of 128, 40 % of
+#: what nine chunks of 512 hold; smaller ones cost more in bookkeeping than they save in decoding.
+CHUNK_PX, LEAST_CHUNK_PX = 128, 32
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,11 @@ def unpack(counts: NDArray[np.int16], bands: Sequence[Band]) -> NDArray[np.float
     return values
 
 
+def chunk_side(block_px: int) -> int:
+    """Side of the chunks of a block's shard, pixels: the largest that divides it, or the whole block."""
+    return next((side for side in range(CHUNK_PX, LEAST_CHUNK_PX - 1, -1) if block_px % side == 0), block_px)
+
+
 class Cube:
     """A feature cube on disk. Opening it again in another process needs only its path."""
 
@@ -133,6 +142,7 @@ class Cube:
         self.layers = layers_of(self.bands)
         self.seasons: tuple[str, ...] = tuple(header["seasons"])
         self.block_px: int = header["block_px"]
+        self.chunk_px = chunk_side(self.block_px)
         self.simulated: bool = header["simulated"]
         group = zarr.open_group(str(path), mode="r+", zarr_format=3)
         self._features = _array(group, "features")
@@ -165,7 +175,7 @@ class Cube:
         path.mkdir(parents=True, exist_ok=True)
         group = zarr.open_group(str(path), mode="a", zarr_format=3)
         layers = layers_of(bands)
-        chunk = (min(block_px, grid.height), min(block_px, grid.width))
+        chunk = chunk_side(block_px)
         for name, count, dtype, fill in (
             ("features", len(bands), "int16", int(UNOBSERVED)),
             ("observed", len(layers), "uint8", 0),
@@ -174,7 +184,8 @@ class Cube:
             group.create_array(
                 name,
                 shape=(count, *grid.shape),
-                chunks=(max(count, 1), *chunk),
+                chunks=(max(count, 1), chunk, chunk),
+                shards=(max(count, 1), block_px, block_px),
                 dtype=dtype,
                 fill_value=fill,
                 overwrite=True,

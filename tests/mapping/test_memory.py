@@ -31,18 +31,18 @@ class Flat:
 
 
 @pytest.mark.parametrize(
-    ("geometry", "block_px", "chunk_px"),
+    ("geometry", "block_px", "shard_px"),
     [
         (Geometry(tile=64, margin=8, stride=1), 256, 256),
         (Geometry(tile=128, margin=24, stride=4, beyond="nearest"), 256, 128),
         (Geometry(tile=256, margin=24, stride=4, beyond="nearest"), 256, 512),
     ],
 )
-def test_a_block_takes_no_more_than_was_said(tmp_path: Path, geometry: Geometry, block_px: int, chunk_px: int) -> None:
+def test_a_block_takes_no_more_than_was_said(tmp_path: Path, geometry: Geometry, block_px: int, shard_px: int) -> None:
     bands = tuple(Band(f"b{i}", "reflectance", "1", f"layer {i % 3}") for i in range(9))
     grid = Grid("EPSG:32620", 10.0, 0.0, 0.0, 600, 600)
-    cube = Cube.create(tmp_path / "cube", grid, bands, ("summer",), block_px=chunk_px, simulated=True)
-    for block in grid.blocks(chunk_px):
+    cube = Cube.create(tmp_path / "cube", grid, bands, ("summer",), block_px=shard_px, simulated=True)
+    for block in grid.blocks(shard_px):
         shape = (block.height, block.width)
         features = np.random.default_rng(block.row).random((9, *shape), dtype=np.float32)
         cube.write_block(block, features, np.ones((3, *shape), np.bool_), np.ones((1, *shape), np.uint16))
@@ -56,7 +56,7 @@ def test_a_block_takes_no_more_than_was_said(tmp_path: Path, geometry: Geometry,
     mapped()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    said = block_bytes(9, 3, CLASSES, block_px, geometry, chunk_px=chunk_px)
+    said = block_bytes(9, 3, CLASSES, block_px, geometry, chunk_px=cube.chunk_px)
     # how many chunks are decoded at the same time is Zarr's affair: from one to all that the block touches
     assert 0.2 * said < peak <= said
 

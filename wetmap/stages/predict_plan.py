@@ -159,7 +159,7 @@ def _within_memory(
         most_workers=context.workers.count,
         sides=range(settled.block_px, smallest_px - 1, -card.geometry.tile),
         block=lambda side: block_bytes(
-            len(card.bands), len(card.layers), len(card.classes), side, card.geometry, chunk_px=cube.block_px
+            len(card.bands), len(card.layers), len(card.classes), side, card.geometry, chunk_px=cube.chunk_px
         ),
     )
     return replace(settled, block_px=layout.block_px, workers=layout.workers, footprint=footprint)
