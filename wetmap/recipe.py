@@ -8,26 +8,51 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from wetmap.budget import parse_budget, parse_memory
+from wetmap.recipe_imagery import SENTINEL2_BANDS, Features, Optical, OpticalBand, Polarisation, Radar, TerrainLayer
 from wetmap.recipe_map import Postprocess
+from wetmap.recipe_sources import (
+    OrbitState,
+    RasterFile,
+    RastersSource,
+    Sensor,
+    Simulated,
+    SimulatedSource,
+    Source,
+    Sources,
+    StacSource,
+)
 from wetmap.recipe_training import Compare, Part, Training
 
-#: Some parts of the recipe are of wetmap.recipe_training, and taken from here like all others.
-__all__ = ["Compare", "Part", "Recipe", "Training"]
+#: Parts of the recipe are of other modules, and taken from here like all others.
+__all__ = [
+    "SENTINEL2_BANDS",
+    "Compare",
+    "Features",
+    "Optical",
+    "OpticalBand",
+    "OrbitState",
+    "Part",
+    "Polarisation",
+    "Radar",
+    "RasterFile",
+    "RastersSource",
+    "Recipe",
+    "Sensor",
+    "Simulated",
+    "SimulatedSource",
+    "Source",
+    "Sources",
+    "StacSource",
+    "TerrainLayer",
+    "Training",
+]
 
 Season_ = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
-OpticalBand = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
-Polarisation = Literal["VV", "VH", "HH", "HV"]
-OrbitState = Literal["ascending", "descending", "any"]
-TerrainLayer = Literal["elevation", "slope", "tpi", "twi"]
-Sensor = Literal["optical", "radar", "terrain"]
-
-#: The ten Sentinel-2 bands of 10 and 20 m that the WetMapFormer paper uses (docs: features).
-SENTINEL2_BANDS: list[OpticalBand] = ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
 
 
 class GridPart(Part):
@@ -57,156 +82,6 @@ class Season(Part):
         if self.end < self.start:
             raise ValueError(f"season {self.name} ends on {self.end}, before it starts on {self.start}")
         return self
-
-
-class StacSource(Part):
-    """Scenes from a STAC catalogue: an API or a static catalogue on disk."""
-
-    kind: Literal["stac"] = Field("stac", alias="from", description="Kind of source.")
-    catalog: str = Field(
-        "planetary-computer",
-        description="`planetary-computer`, the URL of a STAC API, or the path of a static catalog.json.",
-    )
-    collection: str | None = Field(
-        None, description="Collection id; default: the catalogue's usual one for the sensor."
-    )
-
-
-class SimulatedSource(Part):
-    """Scenes from the simulated landscape described under `simulated`."""
-
-    kind: Literal["simulated"] = Field("simulated", alias="from", description="Kind of source.")
-
-
-class RasterFile(Part):
-    """One GeoTIFF of your own and how to read it."""
-
-    path: Path = Field(description="The file; relative paths start at the recipe's folder.")
-    bands: list[str] = Field(
-        min_length=1,
-        description="Name of each band in file order (B02, VV, elevation); `-` for bands that are not used.",
-    )
-    unit: Literal["reflectance", "gamma0", "gamma0_db", "m"] = Field(
-        description="Unit of stored * scale + offset: reflectance (0-1), gamma0 (linear power), gamma0_db (dB), m."
-    )
-    scale: float = Field(1.0, description="Factor from stored value to unit, unit per count.")
-    offset: float = Field(0.0, description="Added after scaling, in the unit.")
-    nodata: float | None = Field(None, description="Stored value that means not observed; default: the file's own.")
-    season: str | None = Field(None, description="The season it belongs to; default: every season.")
-    orbit_state: OrbitState = Field("any", description="Orbit state of a radar file.")
-
-    @field_validator("bands")
-    @classmethod
-    def _each_once(cls, value: list[str]) -> list[str]:
-        twice = sorted({name for name in value if name != "-" and value.count(name) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} is named twice; name bands that are not used `-`")
-        return value
-
-
-class RastersSource(Part):
-    """Your own GeoTIFFs, on any grid."""
-
-    kind: Literal["rasters"] = Field("rasters", alias="from", description="Kind of source.")
-    files: list[RasterFile] = Field(min_length=1, description="The files.")
-
-
-Source = Annotated[StacSource | SimulatedSource | RastersSource, Field(discriminator="kind")]
-
-
-class Sources(Part):
-    """Where each sensor's scenes come from; they need not share an archive."""
-
-    optical: Source | None = Field(default_factory=StacSource, description="Sentinel-2 surface reflectance.")
-    radar: Source | None = Field(default_factory=StacSource, description="Sentinel-1 terrain-corrected gamma-0.")
-    terrain: Source | None = Field(default_factory=StacSource, description="Elevation model.")
-
-    def of(self, sensor: Sensor) -> StacSource | SimulatedSource | RastersSource | None:
-        """The source of one sensor, or None."""
-        return {"optical": self.optical, "radar": self.radar, "terrain": self.terrain}[sensor]
-
-
-class Simulated(Part):
-    """The simulated landscape and its archive of scenes (for demonstration and tests; SIMULATED in every product)."""
-
-    seed: int = Field(1, ge=0, description="Seed of the landscape and of the scenes.")
-    start: dt.date = Field(dt.date(2021, 5, 1), description="First possible day of a scene, UTC.")
-    end: dt.date = Field(dt.date(2021, 10, 31), description="Last possible day of a scene, UTC.")
-    optical_every_days: int = Field(10, ge=1, description="Days between Sentinel-2-like scenes.")
-    radar_every_days: int = Field(12, ge=1, description="Days between Sentinel-1-like scenes of one orbit state.")
-    cloud_fraction: float = Field(0.25, ge=0, le=0.95, description="Mean share of a scene under cloud, 0-1.")
-    looks: float = Field(
-        4.4, gt=0, description="Equivalent number of looks of the speckle (Sentinel-1 IW GRD has about 4.4)."
-    )
-    shift_px: tuple[float, float] = Field(
-        (0.4, -0.3), description="Geolocation error (rows, columns) of the descending orbit, pixels of 10 m."
-    )
-    label_noise: float = Field(0.03, ge=0, le=0.5, description="Share of reference polygons with a wrong class, 0-1.")
-    reference_polygons: int = Field(
-        400, ge=10, description="Reference polygons to draw per 100 km2, at least 60 in all."
-    )
-
-
-class Features(Part):
-    """What is computed from the imagery: the bands of the cube."""
-
-    preset: Literal["paper16", "seasonal", "custom"] = Field(
-        "paper16",
-        description="`paper16`: 10 Sentinel-2 bands, NDVI, NDWI, VV and VH per orbit state, one season. `seasonal`: "
-        "the same in every season, and terrain. `custom`: the lists below as they stand.",
-    )
-    optical: list[OpticalBand] = Field(list(SENTINEL2_BANDS), description="Sentinel-2 bands, surface reflectance.")
-    indices: list[str] = Field(["NDVI", "NDWI"], description="Spectral indices by their spyndex name, dimensionless.")
-    radar: list[Polarisation] = Field(["VV", "VH"], description="Sentinel-1 polarisations, gamma-0 in dB.")
-    orbit_states: list[OrbitState] = Field(
-        ["ascending", "descending"], description="Orbit states kept apart; `any` puts all passes together."
-    )
-    terrain: list[TerrainLayer] = Field(
-        [], description="Elevation (m), slope (degrees), topographic position (m), topographic wetness (ln m)."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _preset_terrain(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("preset") == "seasonal" and "terrain" not in data:
-            return {**data, "terrain": ["elevation", "slope", "tpi", "twi"]}
-        return data
-
-    @model_validator(mode="after")
-    def _preset_fixes_its_bands(self) -> Features:
-        if self.preset == "custom":
-            return self
-        fixed = ["optical", "indices", "radar", "orbit_states"] + (["terrain"] if self.preset == "paper16" else [])
-        changed = [name for name in fixed if getattr(self, name) != type(self).model_fields[name].default]
-        if changed:
-            raise ValueError(
-                f"preset {self.preset} fixes its bands, and {', '.join(changed)} say otherwise; use preset custom"
-            )
-        return self
-
-
-class Optical(Part):
-    """How optical scenes are cleaned and composited."""
-
-    max_cloud_percent: float = Field(80.0, ge=0, le=100, description="Scenes with more cloud are not read, percent.")
-    dilate_m: float = Field(40.0, ge=0, description="Clouds and shadows are grown by this much, metres.")
-    composite: Literal["median"] = Field("median", description="How clear looks become one value.")
-
-
-class Radar(Part):
-    """How radar scenes are cleaned and composited."""
-
-    speckle: Literal["none", "boxcar", "lee"] = Field("lee", description="Speckle filter per scene, in linear power.")
-    window_px: int = Field(5, ge=3, le=15, description="Side of the filter's window, pixels, odd.")
-    looks: float = Field(4.4, gt=0, description="Equivalent number of looks that the filter assumes.")
-    border_m: float = Field(50.0, ge=0, description="Rim of each scene's footprint that is not used, metres.")
-
-    @field_validator("window_px")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError(f"window_px is {value}, and a window around a pixel is odd")
-        return value
 
 
 class ClassSpec(Part):

@@ -22,8 +22,9 @@ from wetmap.errors import SourceError
 from wetmap.geo import Block, Grid
 from wetmap.recipe import Features, Optical, Radar, Recipe, Season, Sensor, StacSource
 from wetmap.sources import Archive, Scene, open_archive
-from wetmap.stages.block_features import BlockResult, FetchTask, block_features, plan_terrain, unserved_layers
-from wetmap.stages.terrain_plan import coarse_grid
+from wetmap.stages.block_features import BlockResult, block_features, unserved_layers
+from wetmap.stages.block_reading import FetchTask
+from wetmap.stages.terrain_plan import coarse_grid, plan_terrain
 
 SPRING = Season(name="spring", start=dt.date(2021, 6, 1), end=dt.date(2021, 6, 30))
 WHOLE = Block(0, 0, 0, 0, GRID.height, GRID.width)

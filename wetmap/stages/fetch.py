@@ -13,12 +13,13 @@ from wetmap.geo import Block, Grid
 from wetmap.ledger import Entry
 from wetmap.recipe_file import plain
 from wetmap.stages import plan
-from wetmap.stages.block_features import FetchTask, block_features
+from wetmap.stages.block_features import block_features
+from wetmap.stages.block_reading import FetchTask
 from wetmap.stages.context import BlockTask, Context, run_blocks
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give other features.
-REVISION = 1
+REVISION = 2
 
 #: Blocks are fetched when they come this close to the area, pixels: windows reach beyond its edge.
 REACH_PX = 32

@@ -21,8 +21,9 @@ from wetmap.recipe import Recipe, Sensor
 from wetmap.recipe_file import plain
 from wetmap.sources import Archive, Scene, Skipped, check_bands, open_archive
 from wetmap.stages import simulate
-from wetmap.stages.block_features import plan_terrain, unserved_layers
+from wetmap.stages.block_features import unserved_layers
 from wetmap.stages.context import Context
+from wetmap.stages.terrain_plan import plan_terrain
 from wetmap.workspace import StageFolder, read_json, write_json
 
 #: Raised when the same request would be planned differently.
