@@ -158,7 +158,12 @@ class ModelPart(Part):
 class Predict(Part):
     """How the map is computed. The block size changes no pixel of it."""
 
-    block_px: int = Field(512, ge=1, description="Side of a block, pixels; rounded up to whole tiles of the model.")
+    block_px: int | None = Field(
+        None,
+        ge=1,
+        description="Side of a block, pixels, rounded up to whole tiles of the model; default: 512, or less where a small "
+        "map would leave workers without blocks.",
+    )
     bundle: Path | None = Field(
         None, description="A trained model from elsewhere (its folder); default: the one trained in this workspace."
     )

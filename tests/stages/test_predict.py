@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -405,3 +406,23 @@ def test_bfloat16_is_computed_and_compared(folder: Path, name: str) -> None:
     assert 0 < np.abs(one - other).max() < 0.1
     _, same = precision._compare(full, half, tile)
     assert same == (one.argmax(1) == other.argmax(1)).mean()
+
+
+@pytest.mark.parametrize(
+    ("side", "workers", "asked", "expected"),
+    [
+        (10_000, 2, None, 512),  # 400 blocks
+        (2_048, 1, None, 512),  # 16 blocks are enough for one
+        (2_048, 2, None, 256),  # and too few for two
+        (300, 2, None, 256),  # no smaller than this
+        (2_048, 2, 512, 512),  # who asks for a size gets it
+        (2_048, 2, 100, 128),  # in whole tiles
+    ],
+)
+def test_small_maps_are_cut_finer_so_that_no_worker_idles(
+    side: int, workers: int, asked: int | None, expected: int
+) -> None:
+    recipe = SimpleNamespace(predict=SimpleNamespace(block_px=asked))
+    grid = SimpleNamespace(shape=(side, side))
+    context: Any = SimpleNamespace(recipe=recipe, grid=grid, workers=SimpleNamespace(count=workers))
+    assert predict_plan._side(context, 64) == expected

@@ -6,6 +6,7 @@ need for one tile, and from what a larger block holds beyond that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +34,9 @@ from wetmap.workspace import StageFolder, read_json, write_json
 FILE = "settings.json"
 #: Blocks that a worker works on at the same time: one is read or written while the other is inferred.
 AT_ONCE = 2
+#: Side of blocks, pixels, where nothing else is asked. On small maps they are cut smaller, down to the second side, until
+#: every worker has so many of them: the last ones end at different times, and until then some workers wait.
+USUAL_PX, LEAST_PX, BLOCKS_PER_WORKER = 512, 256, 16
 #: What the leading process needs beyond what it has when mapping begins, bytes: Dask, mosaic (GDAL keeps 64 MB of the
 #: raster) and report. Measured: docs/how-to/big-areas.md.
 LATER_BYTES = 150 * 2**20
@@ -109,9 +113,22 @@ def look(context: Context, bundle: Bundle, point: Point | None) -> Settled:
 def _decided(context: Context, bundle: Bundle, point: Point | None) -> Settled:
     device = choose_device(bundle)
     choice = precision.choose(context, bundle, point, device)
-    asked_px = whole_tiles(context.recipe.predict.block_px, bundle.card.geometry.tile)
+    asked_px = _side(context, bundle.card.geometry.tile)
     settled = Settled(asked_px, device, choice, None, context.workers.count)
     return _within_memory(context, bundle, point, settled, smallest_px=bundle.card.geometry.tile)
+
+
+def _side(context: Context, tile: int) -> int:
+    """Side of the blocks, pixels: what the recipe asks for, or what keeps every worker busy."""
+    asked = context.recipe.predict.block_px
+    if asked is not None:
+        return whole_tiles(asked, tile)
+    side, least = whole_tiles(USUAL_PX, tile), whole_tiles(LEAST_PX, tile)
+    height, width = context.grid.shape
+    wanted = BLOCKS_PER_WORKER * context.workers.count
+    while side > least and math.ceil(height / side) * math.ceil(width / side) < wanted:
+        side = max(least, whole_tiles(side // 2, tile))
+    return side
 
 
 def _begun(
@@ -135,7 +152,7 @@ def _begun(
         )
     if settled.device != device:
         context.listener.say("This map was begun on the processor and goes on so, though there is a GPU here.")
-    asked_px = whole_tiles(context.recipe.predict.block_px, bundle.card.geometry.tile)
+    asked_px = _side(context, bundle.card.geometry.tile)
     if context.workers.memory is None and settled.block_px != asked_px and footprint is None:
         context.listener.say(
             f"This map was begun in blocks of {settled.block_px} px and goes on so (asked: {asked_px} px)."
