@@ -1,0 +1,120 @@
+"""Intervals that hold for rare classes too.
+
+The textbook interval, estimate -+ 1.96 standard errors, rests on many counts. A rare class is often seen only a few
+times outside its own stratum, and then the interval covers the truth in 58 to 91 of 100 samples instead of 95 (``python
+benchmarks/coverage.py``); where nothing was seen it has no width at all. Here each stratum's shares get a Dirichlet
+posterior, whose prior counts together as one sample unit, and the interval is that of the weighted sum of draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetmap.assessment.estimate import Estimate, Estimates, Sample, weights
+
+Floats = NDArray[np.float64]
+Method = Literal["normal", "posterior"]
+
+#: From this effective number of units on the textbook interval covers as promised (``benchmarks/coverage.py``).
+ENOUGH = 100.0
+#: Draws of the posterior: its 2.5 % quantile is then good to about 3 % of the interval's width.
+DRAWS, SEED = 4000, 20141
+LOW, HIGH = 0.025, 0.975
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval."""
+
+    low: float
+    """Lower end; NaN where there is no estimate."""
+    high: float
+    """Upper end."""
+    method: Method
+    """``normal`` (textbook) or ``posterior``."""
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The intervals of ``Estimates``, in the same places."""
+
+    overall: Interval
+    users: tuple[Interval, ...]
+    producers: tuple[Interval, ...]
+    area: tuple[Interval, ...]
+
+
+def intervals(sample: Sample, estimates: Estimates, *, method: Method | None = None) -> Intervals:
+    """The 95 % interval of every estimate.
+
+    Args:
+        sample: The sample.
+        estimates: What ``estimate`` said of it.
+        method: One method for all; None: textbook where there are enough units, else the posterior.
+
+    Returns:
+        Intervals within 0 to 1 that hold their estimate.
+    """
+    shares = posterior(sample)
+    agreed = np.diagonal(shares, axis1=1, axis2=2)
+    mapped, seen = shares.sum(axis=2), shares.sum(axis=1)
+    classes = range(sample.classes)
+
+    def made(one: Estimate, draws: Floats, units: NDArray[np.bool_]) -> Interval:
+        chosen = method or ("normal" if effective_count(sample, units) >= ENOUGH else "posterior")
+        return _interval(one, draws, chosen)
+
+    wrong = sample.mapped != sample.reference
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Intervals(
+            made(estimates.overall, agreed.sum(axis=1), wrong),
+            tuple(made(estimates.users[k], agreed[:, k] / mapped[:, k], (sample.mapped == k) & wrong) for k in classes),
+            tuple(
+                made(estimates.producers[k], agreed[:, k] / seen[:, k], (sample.reference == k) & wrong)
+                for k in classes
+            ),
+            tuple(made(estimates.area[k], seen[:, k], sample.reference == k) for k in classes),
+        )
+
+
+def posterior(sample: Sample) -> Floats:
+    """Draws of the share of the area by map class and reference class, (draws, K, K); the same for the same sample.
+
+    In each stratum every pair of a map class that occurs there and any reference class gets the same prior; together
+    they weigh as much as one unit (Perks' prior, which spreads one observation over all cells).
+    """
+    rng = np.random.default_rng(SEED)
+    shares = np.zeros((DRAWS, sample.classes, sample.classes))
+    for h, weight in enumerate(weights(sample)):
+        inside = sample.stratum == h
+        if not inside.any():
+            continue
+        rows = np.unique(sample.mapped[inside])
+        counts = np.zeros((sample.classes, sample.classes))
+        np.add.at(counts, (sample.mapped[inside], sample.reference[inside]), 1.0)
+        cells = counts[rows].ravel()
+        drawn = rng.dirichlet(cells + 1 / cells.size, size=DRAWS)
+        shares[:, rows] += weight * drawn.reshape(DRAWS, rows.size, sample.classes)
+    return shares
+
+
+def effective_count(sample: Sample, units: NDArray[np.bool_]) -> float:
+    """How many equally weighted units some units are worth: (sum of weights)^2 / sum of squared weights (Kish 1965).
+
+    Args:
+        sample: The sample; a unit's weight is the share of the area that it stands for.
+        units: Which units count, (n,).
+    """
+    each = (weights(sample) / np.maximum(sample.counts, 1))[sample.stratum][units]
+    return float(each.sum() ** 2 / np.sum(each**2)) if each.size else 0.0
+
+
+def _interval(one: Estimate, draws: Floats, method: Method) -> Interval:
+    if np.isnan(one.value):
+        return Interval(float("nan"), float("nan"), method)
+    low, high = one.interval if method == "normal" else np.quantile(draws, [LOW, HIGH])
+    return Interval(max(0.0, min(float(low), one.value)), min(1.0, max(float(high), one.value)), method)
