@@ -49,6 +49,10 @@ class SourceError(WetmapError):
     """Imagery cannot be searched or read."""
 
 
+class UnusableFileError(SourceError):
+    """A file is not there, must not be read or is no raster: no part of it can be read, however often one tries."""
+
+
 class ReferenceDataError(WetmapError):
     """Reference polygons, points or rasters cannot be used."""
 
@@ -59,6 +63,10 @@ class SplitError(WetmapError):
 
 class TrainingError(WetmapError):
     """A model cannot be trained on these samples."""
+
+
+class AssessmentError(WetmapError):
+    """A sample cannot be drawn, or says too little of the map."""
 
 
 class BundleError(WetmapError):
@@ -95,6 +103,18 @@ class WetmapWarning(UserWarning):
 
 class SceneSkippedWarning(WetmapWarning):
     """A scene was not used."""
+
+
+class CoregistrationWarning(WetmapWarning):
+    """Scenes lie off the others, and are used as they are."""
+
+
+class SceneCheckWarning(WetmapWarning):
+    """A scene does not look like the others of its season."""
+
+
+class FewLooksWarning(WetmapWarning):
+    """Part of the area has too few clear optical looks."""
 
 
 class PartialCoverWarning(WetmapWarning):
