@@ -1,7 +1,7 @@
 """Intervals that hold for rare classes too.
 
 The textbook interval, estimate -+ 1.96 standard errors, rests on many counts. A rare class is often seen only a few
-times outside its own stratum, and then the interval covers the truth in 58 to 91 of 100 samples instead of 95 (``python
+times outside its own stratum, and then the interval covers the truth in 60 to 93 of 100 samples instead of 95 (``python
 benchmarks/coverage.py``); where nothing was seen it has no width at all. Here each stratum's shares get a Dirichlet
 posterior, whose prior counts together as one sample unit, and the interval is that of the weighted sum of draws.
 """

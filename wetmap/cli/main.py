@@ -20,7 +20,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from wetmap import __version__
-from wetmap.cli import bench, compare, doctor, fetch, model, predict, recipe, run, train
+from wetmap.cli import assess, bench, compare, doctor, fetch, model, predict, recipe, run, sample, train
 from wetmap.errors import WetmapError, full_disk
 
 app = typer.Typer(
@@ -34,6 +34,8 @@ app.command("fetch")(fetch.fetch)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
+app.command("sample")(sample.sample)
+app.command("assess")(assess.assess)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)

@@ -1,0 +1,129 @@
+"""wetmap sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from wetmap.cli.options import AoiOption, JsonOption, RecipeOption, WorkspaceOption, resolve_recipe
+from wetmap.errors import UsageError
+
+MapOption = Annotated[
+    Path | None,
+    typer.Option("--map", help="Map of classes [default: this workspace's classes.tif].", show_default=False),
+]
+
+
+def map_of(path: Path | None, aoi: Path | None, workspace: Path | None, recipe: Path | None) -> tuple[Path, Path]:
+    """The map that a verb is about, and the folder for what it writes beside others."""
+    if path is not None and workspace is None and aoi is None and recipe is None:
+        return path, path.parent
+    root = resolve_recipe(recipe, workspace, {"aoi": aoi}).root
+    found = path or root / "map" / "classes.tif"
+    if not found.exists():
+        raise UsageError(f"There is no map {found}.", do="Make it with wetmap predict, or name one with --map.")
+    return found, root
+
+
+def sample(
+    aoi: AoiOption = None,
+    workspace: WorkspaceOption = None,
+    recipe: RecipeOption = None,
+    map_file: MapOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", help="GeoPackage to write [default: sample.gpkg in the workspace].", show_default=False
+        ),
+    ] = None,
+    units: Annotated[
+        int | None, typer.Option("--units", min=2, help="Points to draw in all.", show_default=False)
+    ] = None,
+    target_se: Annotated[
+        float | None,
+        typer.Option(
+            "--target-se",
+            min=0,
+            max=1,
+            help="Or: the standard error wanted of the overall accuracy, such as 0.02; the number of points follows.",
+            show_default=False,
+        ),
+    ] = None,
+    design: Annotated[
+        Literal["stratified", "simple", "systematic"],
+        typer.Option("--design", help="By class of the map, anywhere at random, or on a grid with a random start."),
+    ] = "stratified",
+    allocation: Annotated[
+        Literal["proportional", "equal", "neyman"],
+        typer.Option("--allocation", help="How points are divided among the classes of the map."),
+    ] = "proportional",
+    expected: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--expected",
+            help="Share of a class that is expected to be right, CLASS=0.7; repeat it.",
+            show_default=False,
+        ),
+    ] = None,
+    least: Annotated[int, typer.Option("--least", min=0, help="Fewest points of a class of the map.")] = 0,
+    away_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--away-from",
+            help="Vector file to keep away from, such as the training polygons; the figures then hold for the rest.",
+            show_default=False,
+        ),
+    ] = None,
+    away_m: Annotated[float, typer.Option("--away-m", min=0, help="How far, metres.")] = 100.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a probability sample of the finished map, as points to interpret in QGIS."""
+    from wetmap.cli.output import emit, listening
+    from wetmap.products.class_map import open_class_map
+    from wetmap.products.sample_file import write_sample
+    from wetmap.stages.sample import Wish, draw
+
+    path, folder = map_of(map_file, aoi, workspace, recipe)
+    target = output or folder / "sample.gpkg"
+    wish = Wish(
+        kind=design,
+        units=units,
+        target_se=target_se,
+        allocation=allocation,
+        expected=dict(_pair(text) for text in expected or []),
+        least=least,
+        seed=seed,
+        away_from=away_from,
+        away_m=away_m,
+    )
+    with listening(as_json=as_json):
+        source = open_class_map(path)
+        drawn = draw(source, wish)
+        write_sample(target, drawn, source.grid)
+    names = {item.code: item.name for item in drawn.classes}
+    rows = [{"class": names[row.code], "hectares": row.hectares, "units": row.units} for row in drawn.strata]
+    result = {"verb": "sample", "sample": str(target), "design": drawn.kind, "units": len(drawn.rows), "strata": rows}
+    text = [f"{len(drawn.rows)} points, {drawn.kind}:"]
+    text += [f"  {row['class']}: {row['units']} points for {row['hectares']:,.0f} ha" for row in rows]
+    if drawn.away_m:
+        text.append(f"{drawn.left_out_ha:,.0f} ha are nearer than {drawn.away_m:g} m and are not sampled.")
+    text += [
+        f"Sample: {target}",
+        "Open it in QGIS and fill the field reference of every point, from imagery or in the field, without looking at "
+        f"the map. Then: wetmap assess --map {path} --reference {target}",
+    ]
+    emit(result, text, as_json=as_json)
+
+
+def _pair(text: str) -> tuple[str, float]:
+    name, equals, share = text.rpartition("=")
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not equals or not 0 <= value <= 1:
+        raise UsageError(f"--expected {text} is not CLASS=SHARE.", do="Write for instance --expected bog=0.7.")
+    return name.strip(), value
