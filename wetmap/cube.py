@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from wetmap.errors import WorkspaceError
 from wetmap.geo.grid import Block, Grid
-from wetmap.recipe import Recipe
+from wetmap.recipe import Features, Recipe
 
 #: Stored value of a feature that was not observed.
 UNOBSERVED = np.int16(-32768)
@@ -56,11 +56,21 @@ KINDS: dict[str, Kind] = {
     "reflectance": Kind("1", 1e-4),
     "index": Kind("1", 1e-4),
     "gamma0_db": Kind("dB", 0.01),
+    "sigma0_db": Kind("dB", 0.01),
+    "spread_db": Kind("dB", 0.001),
+    "power_ratio": Kind("1", 0.005, 160.0),
     "elevation": Kind("m", 0.25, 1000.0),
     "slope": Kind("degree", 0.01),
+    "aspect": Kind("1", 1e-4),
     "tpi": Kind("m", 0.05),
     "twi": Kind("ln(m)", 0.001),
+    "hand": Kind("m", 0.05),
+    "embedding": Kind("1", 5e-5),
 }
+
+
+#: Bands of the yearly satellite embeddings.
+EMBEDDINGS = 64
 
 
 @dataclass(frozen=True)
@@ -88,13 +98,41 @@ def bands_of(recipe: Recipe) -> tuple[Band, ...]:
             bands += [_band(f"{season.name}.{name}", "index", layer) for name in features.indices]
         if sources.radar is not None:
             bands += [
-                _band(f"{season.name}.{pol}_{state}", "gamma0_db", f"{season.name}.radar_{state}")
+                _band(f"{season.name}.{stem}_{state}", kind, f"{season.name}.radar_{state}")
                 for state in features.orbit_states
-                for pol in features.radar
+                for stem, kind in _radar_stems(features, _backscatter(recipe))
             ]
     if sources.terrain is not None:
-        bands += [_band(f"terrain.{name}", name, "terrain") for name in features.terrain]
+        bands += [_band(f"terrain.{name}", kind, "terrain") for name, kind in _terrain_bands(features)]
+    if sources.lband is not None:
+        bands += [_band(f"lband.{pol}", "gamma0_db", "lband") for pol in features.lband]
+    if features.embeddings:
+        bands += [_band(f"embedding.A{number:02d}", "embedding", "embedding") for number in range(EMBEDDINGS)]
     return tuple(bands)
+
+
+def _backscatter(recipe: Recipe) -> str:
+    """Kind of the radar source's decibels: Earth Engine has sigma-0, which no slope is taken out of."""
+    source = recipe.sources.radar
+    return "sigma0_db" if source is not None and source.kind == "earth-engine" else "gamma0_db"
+
+
+def _radar_stems(features: Features, backscatter: str) -> list[tuple[str, str]]:
+    """Names of one orbit state's radar features without the state, and their kinds: VV, VV_std, VV_VH_ratio."""
+    stems: list[tuple[str, str]] = []
+    if "mean" in features.radar_statistics:
+        stems += [(pol, backscatter) for pol in features.radar]
+    if "std" in features.radar_statistics:
+        stems += [(f"{pol}_std", "spread_db") for pol in features.radar]
+    if features.radar_ratio:
+        stems += [(f"{over}_{under}_ratio", "power_ratio") for over, under in features.ratios]
+    return stems
+
+
+def _terrain_bands(features: Features) -> list[tuple[str, str]]:
+    """Names of the terrain features and their kinds; aspect, which runs in a circle, is two numbers."""
+    parts = {"aspect": [("aspect_north", "aspect"), ("aspect_east", "aspect")], "tpi_wide": [("tpi_wide", "tpi")]}
+    return [pair for name in features.terrain for pair in parts.get(name, [(name, name)])]
 
 
 def _band(name: str, kind: str, layer: str) -> Band:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ class Entry:
     """Why it was skipped or failed."""
     detail: tuple[Any, ...] = ()
     """Rows for the manifest, such as scenes that could not be read."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What was measured on the way, plain data: the stage adds up what its blocks say."""
 
 
 class Ledger:
@@ -47,16 +49,24 @@ class Ledger:
                     latest[entry.block] = entry
         return latest
 
-    def settled(self) -> set[str]:
-        """Blocks that need no more work."""
-        return {name for name, entry in self.entries().items() if entry.status != "failed"}
+    def settled(self, *, whole: bool = False) -> set[str]:
+        """Blocks that need no more work; with ``whole``, only such as lack nothing (no rows in their entry)."""
+        entries = self.entries().items()
+        return {name for name, entry in entries if entry.status != "failed" and not (whole and entry.detail)}
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Append entries; they are on disk when this returns."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = [
             json.dumps(
-                {"block": e.block, "status": e.status, "reason": e.reason, "detail": list(e.detail)}, sort_keys=True
+                {
+                    "block": e.block,
+                    "status": e.status,
+                    "reason": e.reason,
+                    "detail": list(e.detail),
+                    **({"facts": e.facts} if e.facts else {}),
+                },
+                sort_keys=True,
             )
             for e in entries
         ]
@@ -73,6 +83,6 @@ class Ledger:
 def _parse(line: str) -> Entry | None:
     try:
         row = json.loads(line)
-        return Entry(row["block"], row["status"], row["reason"], tuple(row["detail"]))
+        return Entry(row["block"], row["status"], row["reason"], tuple(row["detail"]), row.get("facts", {}))
     except (json.JSONDecodeError, KeyError, TypeError):
         return None

@@ -168,8 +168,14 @@ def _other_values(expected: Sequence[Band], found: Sequence[Band]) -> str:
         for what in ("unit", "kind", "layer"):
             one, other = getattr(mine, what), getattr(theirs, what)
             if one != other:
-                return f"band {mine.name} has {what} {other} in the cube and {one} in the model"
+                return f"band {mine.name} has {what} {other} in the cube and {one} in the model{_why(one, other)}"
     return ""
+
+
+def _why(one: str, other: str) -> str:
+    if {one, other} != {"gamma0_db", "sigma0_db"}:
+        return ""
+    return " (gamma-0 of terrain-corrected scenes has the slopes taken out, sigma-0 of Earth Engine has not)"
 
 
 def _other_layers(expected: Sequence[str], found: Sequence[str]) -> str:

@@ -13,9 +13,22 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from wetmap.budget import parse_budget, parse_memory
-from wetmap.recipe_imagery import SENTINEL2_BANDS, Features, Optical, OpticalBand, Polarisation, Radar, TerrainLayer
+from wetmap.recipe_imagery import (
+    SENTINEL2_BANDS,
+    Coregistration,
+    Features,
+    Optical,
+    OpticalBand,
+    Polarisation,
+    Radar,
+    Terrain,
+    TerrainLayer,
+)
 from wetmap.recipe_map import Postprocess
 from wetmap.recipe_sources import (
+    EarthEngineSource,
+    FilesSource,
+    Network,
     OrbitState,
     RasterFile,
     RastersSource,
@@ -32,7 +45,11 @@ from wetmap.recipe_training import Compare, Part, Training
 __all__ = [
     "SENTINEL2_BANDS",
     "Compare",
+    "Coregistration",
+    "EarthEngineSource",
     "Features",
+    "FilesSource",
+    "Network",
     "Optical",
     "OpticalBand",
     "OrbitState",
@@ -48,6 +65,7 @@ __all__ = [
     "Source",
     "Sources",
     "StacSource",
+    "Terrain",
     "TerrainLayer",
     "Training",
 ]
@@ -161,8 +179,8 @@ class Predict(Part):
     block_px: int | None = Field(
         None,
         ge=1,
-        description="Side of a block, pixels, rounded up to whole tiles of the model; default: 512, or less where a small "
-        "map would leave workers without blocks.",
+        description="Side of a block, pixels, rounded up to whole tiles of the model; default: 512, or less where a "
+        "small map would leave workers without blocks.",
     )
     bundle: Path | None = Field(
         None, description="A trained model from elsewhere (its folder); default: the one trained in this workspace."
@@ -240,6 +258,10 @@ class Recipe(Part):
     features: Features = Field(default_factory=Features, description="The bands of the cube.")
     optical: Optical = Field(default_factory=Optical, description="Optical cleaning.")
     radar: Radar = Field(default_factory=Radar, description="Radar cleaning.")
+    terrain: Terrain = Field(default_factory=Terrain, description="Terrain features.")
+    coregistration: Coregistration = Field(
+        default_factory=Coregistration, description="Shifts between scenes, measured and corrected."
+    )
     classes: list[ClassSpec] = Field([], description="The map's classes; default: the values of the reference.")
     reference: Reference | Literal["simulated"] | None = Field(
         None, description="Reference data; `simulated` for the simulated landscape's own."
@@ -254,6 +276,7 @@ class Recipe(Part):
         default_factory=Postprocess, description="What is done to the map after the model; all off by default."
     )
     cluster: Cluster = Field(default_factory=Cluster, description="Workers.")
+    network: Network = Field(default_factory=Network, description="How patiently remote files are read.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

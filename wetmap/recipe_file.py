@@ -28,7 +28,7 @@ PATHS = (
 #: Flags that are not called as the last part of what they set.
 FLAGS = {"compare.window_px": "--window", "model.name": "--model", "reference.path": "--reference"}
 #: What pydantic puts into the place of an error in a union: not keys of the recipe.
-BRANCHES = {"stac", "simulated", "rasters", "str", "ComparedModel", "Reference"}
+BRANCHES = {"stac", "earth-engine", "simulated", "rasters", "files", "str", "ComparedModel", "Reference"}
 
 
 def load_recipe(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -115,6 +115,8 @@ def _make_absolute(data: dict[str, Any], base: Path) -> None:
             continue
         for file in source.get("files") or ():
             _absolute_at(file, ("path",), base)
+        _absolute_at(source, ("credentials",), base)
+        _absolute_at(source, ("folder",), base)
         catalog = source.get("catalog")
         if isinstance(catalog, str) and catalog.endswith(".json") and "://" not in catalog:
             source["catalog"] = _joined(base, catalog)

@@ -11,16 +11,17 @@ from pydantic import Field, field_validator
 from wetmap.recipe_training import Part
 
 OrbitState = Literal["ascending", "descending", "any"]
-Sensor = Literal["optical", "radar", "terrain"]
+Sensor = Literal["optical", "radar", "terrain", "embeddings", "lband"]
 
 
 class StacSource(Part):
-    """Scenes from a STAC catalogue: an API or a static catalogue on disk."""
+    """Scenes from a STAC catalogue: an API, or a static catalogue on disk, over HTTP or on S3."""
 
     kind: Literal["stac"] = Field("stac", alias="from", description="Kind of source.")
     catalog: str = Field(
         "planetary-computer",
-        description="`planetary-computer`, the URL of a STAC API, or the path of a static catalog.json.",
+        description="`planetary-computer`, `earth-search`, `cdse`, the URL of a STAC API, or the path or URL (http, "
+        "s3) of a static catalog.json.",
     )
     collection: str | None = Field(
         None, description="Collection id; default: the catalogue's usual one for the sensor."
@@ -31,6 +32,45 @@ class SimulatedSource(Part):
     """Scenes from the simulated landscape described under `simulated`."""
 
     kind: Literal["simulated"] = Field("simulated", alias="from", description="Kind of source.")
+
+
+#: Endpoint for many automated requests (https://developers.google.com/earth-engine/cloud/highvolume).
+EARTH_ENGINE_URL = "https://earthengine-highvolume.googleapis.com"
+
+
+class EarthEngineSource(Part):
+    """Scenes of Google Earth Engine: composites computed there, or scenes read one by one."""
+
+    kind: Literal["earth-engine"] = Field("earth-engine", alias="from", description="Kind of source.")
+    mode: Literal["server", "scenes"] = Field(
+        "server",
+        description="`server`: masks and composites are computed by Earth Engine. `scenes`: every scene is read and "
+        "all steps run here; slower, and every option works.",
+    )
+    project: str | None = Field(
+        None,
+        description="Google Cloud project registered for Earth Engine; default: the environment variable "
+        "EE_PROJECT_ID, then GOOGLE_CLOUD_PROJECT, then the project of the credentials.",
+    )
+    credentials: Path | None = Field(
+        None,
+        description="Key file of a service account; relative paths start at the recipe's folder. Default: your own, "
+        "from `earthengine authenticate`. Only the path is ever written down.",
+    )
+    url: str = Field(
+        EARTH_ENGINE_URL,
+        pattern=r"^https://|^http://(localhost|127\.0\.0\.1|\[::1\])([:/]|$)",
+        description="Endpoint. One on this machine (a stand-in for tests) needs no credentials.",
+    )
+    cloud_mask: Literal["scl", "cloud-score", "both"] = Field(
+        "scl",
+        description="What optical pixels are masked by: `scl` the scene classification, as with every other source; "
+        "`cloud-score` Cloud Score+ in place of its clouds and shadows; `both`: clear by both.",
+    )
+    least_clear: float = Field(
+        0.6, ge=0, le=1, description="Pixels with a lower Cloud Score+ (cs_cdf, 0-1, 1 is clear) count as cloud."
+    )
+    requests: int = Field(8, ge=1, le=40, description="Requests at the same time from one worker process.")
 
 
 class RasterFile(Part):
@@ -66,7 +106,25 @@ class RastersSource(Part):
     files: list[RasterFile] = Field(min_length=1, description="The files.")
 
 
-Source = Annotated[StacSource | SimulatedSource | RastersSource, Field(discriminator="kind")]
+class FilesSource(Part):
+    """A folder of downloaded files: Sentinel-2 L2A products (SAFE folders or zips), Sentinel-1 RTC GeoTIFFs."""
+
+    kind: Literal["files"] = Field("files", alias="from", description="Kind of source.")
+    folder: Path = Field(description="The folder, searched with its subfolders; relative paths start at the recipe's.")
+    stored: Literal["power", "amplitude", "decibel"] | None = Field(
+        None,
+        description="What radar files hold whose name does not say it: terrain-corrected gamma-0 as linear `power`, "
+        "its square root (`amplitude`), or dB (`decibel`). Default: such files are refused.",
+    )
+    orbit_state: Literal["ascending", "descending"] | None = Field(
+        None,
+        description="Direction of the passes whose file names do not say it; default: by the local time of the pass.",
+    )
+
+
+Source = Annotated[
+    StacSource | EarthEngineSource | SimulatedSource | RastersSource | FilesSource, Field(discriminator="kind")
+]
 
 
 class Sources(Part):
@@ -75,10 +133,40 @@ class Sources(Part):
     optical: Source | None = Field(default_factory=StacSource, description="Sentinel-2 surface reflectance.")
     radar: Source | None = Field(default_factory=StacSource, description="Sentinel-1 terrain-corrected gamma-0.")
     terrain: Source | None = Field(default_factory=StacSource, description="Elevation model.")
+    embeddings: EarthEngineSource | None = Field(
+        None, description="Yearly satellite embeddings (features.embeddings); Earth Engine alone has them."
+    )
+    lband: Source | None = Field(
+        default_factory=StacSource, description="Yearly L-band mosaic (features.lband), gamma-0 of ALOS PALSAR."
+    )
 
-    def of(self, sensor: Sensor) -> StacSource | SimulatedSource | RastersSource | None:
+    def of(
+        self, sensor: Sensor
+    ) -> StacSource | EarthEngineSource | SimulatedSource | RastersSource | FilesSource | None:
         """The source of one sensor, or None."""
-        return {"optical": self.optical, "radar": self.radar, "terrain": self.terrain}[sensor]
+        return {
+            "optical": self.optical,
+            "radar": self.radar,
+            "terrain": self.terrain,
+            "embeddings": self.embeddings,
+            "lband": self.lband,
+        }[sensor]
+
+
+class Network(Part):
+    """How patiently remote files are read. No value of the map depends on it, so changing it makes nothing new."""
+
+    tries: int = Field(5, ge=1, le=20, description="Times that a read is tried before the scene counts as lost.")
+    first_wait_s: float = Field(
+        1.0, ge=0, le=60, description="Wait before the second try, seconds; it doubles from try to try, with jitter."
+    )
+    timeout_s: float = Field(
+        20.0, gt=0, le=600, description="A request that moves less than 1 kB/s for this long is cut and tried again, s."
+    )
+    patience_s: float = Field(
+        300.0, gt=0, description="No read is begun again after this long, however long a server asks to wait, seconds."
+    )
+    per_host: int = Field(4, ge=1, le=64, description="Files read from one host at the same time by one worker.")
 
 
 class Simulated(Part):

@@ -1,4 +1,4 @@
-"""Decibels, speckle filters, footprints."""
+"""Decibels, footprints, windows."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wetmap.imagery.radar import boxcar, erode_footprint, footprint_reach_px, from_db, lee, to_db
+from wetmap.imagery.radar import erode_footprint, footprint_reach_px, from_db, to_db
 from wetmap.imagery.windows import box_sum, disc, disc_sum, shifted
-
-LOOKS = 4.4
 
 
 def eroded(valid: np.ndarray, rim: int) -> np.ndarray:
     """As it is inside one file."""
     return erode_footprint(valid, np.ones_like(valid), rim)
-
-
-def speckled(side: int = 120, mean: float = 0.1, seed: int = 0) -> np.ndarray:
-    return mean * np.random.default_rng(seed).gamma(LOOKS, 1 / LOOKS, (side, side))
 
 
 class TestDecibels:
@@ -29,68 +23,6 @@ class TestDecibels:
 
     def test_what_is_not_positive_is_not_observed(self) -> None:
         assert np.isnan(to_db(np.array([0.0, -1.0, np.nan]))).all()
-
-
-class TestFilters:
-    @pytest.mark.parametrize("window", [3, 5, 7])
-    def test_mean_is_kept_and_variance_falls(self, window: int) -> None:
-        power = speckled()
-        for smooth in (boxcar(power, window), lee(power, window, LOOKS)):
-            inner = smooth[10:-10, 10:-10]
-            assert inner.mean() == pytest.approx(0.1, rel=0.02)
-            assert inner.mean() ** 2 / inner.var() > 2 * LOOKS
-
-    def test_boxcar_of_independent_speckle_has_n_times_the_looks(self) -> None:
-        inner = boxcar(speckled(240), 5)[10:-10, 10:-10]
-        assert inner.mean() ** 2 / inner.var() == pytest.approx(25 * LOOKS, rel=0.1)
-
-    @pytest.mark.parametrize("value", [0.02, 3.0])
-    def test_even_ground_stays(self, value: float) -> None:
-        even = np.full((12, 12), value)
-        np.testing.assert_allclose(lee(even, 5, LOOKS), even, rtol=1e-12)
-        np.testing.assert_allclose(boxcar(even, 5), even, rtol=1e-12)
-
-    def test_lee_by_hand(self) -> None:
-        power = np.full((3, 3), 0.1)
-        power[1, 1] = 1.0
-        mean = (0.8 + 1.0) / 9
-        variance = (8 * 0.01 + 1.0) / 9 - mean**2
-        noise = mean**2 / LOOKS
-        signal = (variance - noise) / (1 + 1 / LOOKS)
-        expected = mean + signal / (signal + noise) * (1.0 - mean)
-        assert lee(power, 3, LOOKS)[1, 1] == pytest.approx(expected, rel=1e-12)
-        assert expected > 0.7
-
-    def test_lee_keeps_an_edge_that_boxcar_blurs(self) -> None:
-        step = np.where(np.arange(60) < 30, 0.02, 0.5)[np.newaxis, :] * np.ones((60, 1))
-        scene = step * speckled(60, 1.0)
-
-        def blur(values: np.ndarray) -> float:
-            return float(np.abs(values - step)[10:-10, 28:32].mean())
-
-        assert blur(lee(scene, 7, LOOKS)) < 0.6 * blur(boxcar(scene, 7))
-
-    def test_what_is_not_observed_neither_spreads_nor_fills(self) -> None:
-        power = speckled(30)
-        power[10:14, 10] = np.nan
-        for smooth in (boxcar(power, 5), lee(power, 5, LOOKS)):
-            np.testing.assert_array_equal(np.isnan(smooth), np.isnan(power))
-        zeroed = np.where(np.isnan(power), 0.0, power)
-        assert boxcar(power, 5)[12, 11] > boxcar(zeroed, 5)[12, 11]
-
-    @settings(max_examples=20, deadline=None)
-    @given(y0=st.integers(0, 20), x0=st.integers(0, 20), window=st.sampled_from([3, 5, 9]))
-    def test_same_bits_wherever_the_array_begins(self, y0: int, x0: int, window: int) -> None:
-        power = speckled(60, seed=3)
-        power[20:25, 30] = np.nan
-        margin = window // 2
-        piece = power[y0 : y0 + 35, x0 : x0 + 37]
-        for whole, part in (
-            (lee(power, window, LOOKS), lee(piece, window, LOOKS)),
-            (boxcar(power, window), boxcar(piece, window)),
-        ):
-            expected = whole[y0 + margin : y0 + 35 - margin, x0 + margin : x0 + 37 - margin]
-            np.testing.assert_array_equal(part[margin:-margin, margin:-margin], expected)
 
 
 class TestFootprint:

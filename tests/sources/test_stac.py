@@ -13,13 +13,15 @@ import numpy as np
 import odc.stac
 import pystac
 import pytest
+from affine import Affine
+from pyproj import Transformer
 
 from tests.fakes import tiny_archive
 from tests.fakes.tiny_archive import GRID, LEFT, SEASON, TOP, Json, aoi
 from wetmap.errors import SceneSkippedWarning, SourceError, WetmapWarning
 from wetmap.geo import Grid
 from wetmap.recipe import Season, Sensor, SimulatedSource, StacSource
-from wetmap.sources import EXTENT, Archive, Scene, Skipped, check_bands, open_archive
+from wetmap.sources import EXTENT, Archive, Scene, Skipped, check_bands, open_archive, signing
 from wetmap.sources.stac import PLANETARY_COMPUTER, StacArchive
 
 SENSORS: tuple[Sensor, ...] = ("optical", "radar", "terrain")
@@ -61,7 +63,7 @@ class TestSearch:
     def test_pages_of_a_search_are_followed(
         self, api: str, monkeypatch: pytest.MonkeyPatch, requests: Counter[str]
     ) -> None:
-        monkeypatch.setattr("wetmap.sources.stac.PAGE", 1)
+        monkeypatch.setattr("wetmap.sources.stac_search.PAGE", 1)
         _, scenes, _ = find(api, "optical")
         assert len(scenes) == 3
         assert requests["/search 200"] == 4
@@ -267,7 +269,7 @@ class TestTravel:
 
 class TestTrouble:
     def test_unreachable_api_is_said_with_its_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("wetmap.sources.stac.FIRST_WAIT", 0.0)
+        monkeypatch.setattr("wetmap.sources.stac_search.FIRST_WAIT", 0.0)
         with pytest.raises(
             SourceError, match=r"http://127.0.0.1:9 cannot be searched .* Check the URL and the network"
         ):
@@ -309,20 +311,83 @@ class TestTrouble:
         assert all(scene.simulated for scene in scenes)
 
 
-@pytest.mark.filterwarnings("ignore:Support for class-based `config`:DeprecationWarning")  # planetary-computer 1.0.0
-def test_links_are_signed_when_they_are_read_and_never_before(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import planetary_computer
-
-    _, scenes, _ = find(catalog, "terrain")
+def test_links_are_signed_when_they_are_read_and_never_before(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, scenes, _ = find(api, "terrain")
     archive = StacArchive(PLANETARY_COMPUTER, "cop-dem-glo-30")
     asked: list[str] = []
 
-    def sign(href: str) -> str:
-        asked.append(href)
-        return href
+    class Watching:
+        def sign(self, href: str) -> str:
+            asked.append(href)
+            return f"{href}?sig=SECRET"
 
-    monkeypatch.setattr(planetary_computer, "sign_url", sign)
+        def renew(self, href: str) -> None:
+            raise AssertionError(href)
+
+    monkeypatch.setitem(signing.SIGNERS, "planetary-computer", Watching())
     for _ in range(2):
         archive.read(scenes[0], ["elevation"], GRID)
     href = scenes[0].item["assets"]["elevation"]["href"]
     assert asked == [href, href]
+    assert "SECRET" not in json.dumps(scenes[0].to_json())
+
+
+def test_an_items_own_transform_is_not_believed(catalog: Path) -> None:
+    """Some archives give a stale one: pixels lie where their file says, on the grid that the map says."""
+    archive, scenes, _ = find(catalog, "optical")
+    stale = Scene.from_json(json.loads(json.dumps(scenes[0].to_json())))
+    for asset in stale.item["assets"].values():
+        asset |= {"proj:transform": [10, 0, LEFT + 500, 0, -10, TOP - 500], "proj:epsg": 32620}
+    there, here = archive.read(stale, ["B04"], GRID), archive.read(scenes[0], ["B04"], GRID)
+    np.testing.assert_array_equal(there["B04"], here["B04"])
+
+
+def test_a_scene_of_the_next_zone_lands_on_the_one_grid(
+    tmp_path: Path, archive_folder: Path, items: list[Json]
+) -> None:
+    """A file in zone 20 whose counts say where on zone 19's map each pixel lies: read back, they say so."""
+    changed = tiny_archive.link_to(items, str(archive_folder))
+    to_20 = Transformer.from_crs(GRID.crs, "EPSG:32620", always_xy=True)
+    left, bottom, right, top = to_20.transform_bounds(LEFT, TOP - 840, LEFT + 840, TOP)
+    transform = Affine(10, 0, np.floor(left / 10) * 10, 0, -10, np.ceil(top / 10) * 10)
+    height, width = int((top - bottom) / 10) + 2, int((right - left) / 10) + 2
+    x, y = np.meshgrid(transform.c + 10 * (np.arange(width) + 0.5), transform.f - 10 * (np.arange(height) + 0.5))
+    east, north = to_20.transform(x, y, direction="INVERSE")
+    names = {"B04": east - LEFT + 2000, "B08": TOP - north + 2000}
+    for name, metres in names.items():
+        path = tiny_archive.write_raster(
+            tmp_path / f"{name}.tif", np.rint(metres).astype(np.uint16), transform, crs="EPSG:32620"
+        )
+        next(one for one in changed if one["id"] == "S2A_20210610")["assets"][name]["href"] = str(path)
+    archive, scenes, _ = find(StacArchiveOf(tmp_path, changed).path, "optical")
+    read = archive.read(next(scene for scene in scenes if scene.id == "S2A_20210610"), list(names), GRID)
+    across, down = np.meshgrid(GRID.x - LEFT + 2000, TOP - GRID.y + 2000)
+    np.testing.assert_allclose((read["B04"] + 0.1) * 1e4, across, atol=0.8)  # metres; counts are rounded
+    np.testing.assert_allclose((read["B08"] + 0.1) * 1e4, down, atol=0.8)
+
+
+def test_a_reason_that_many_items_share_is_said_once(tmp_path: Path, items: list[Json], archive_folder: Path) -> None:
+    changed = tiny_archive.link_to(items, str(archive_folder))
+    for one in changed:
+        one["properties"].pop("s2:processing_baseline", None)
+    with pytest.warns(SceneSkippedWarning) as caught, pytest.raises(SourceError, match="4 were left out"):
+        find(StacArchiveOf(tmp_path, changed).path, "optical")
+    assert [str(one.message) for one in caught] == [
+        "4 optical scenes are not used, the first is S2A_20210610: neither its bands' offset nor its processing "
+        "baseline is given."
+    ]
+
+
+def test_a_product_that_was_processed_again_is_left_out(
+    tmp_path: Path, items: list[Json], archive_folder: Path
+) -> None:
+    changed = tiny_archive.link_to(items, str(archive_folder))
+    old = next(one for one in changed if one["id"] == "S2A_20210610")
+    old["properties"] |= {"s2:datatake_id": "GS2A_20210610T151000_000001_N05.00", "grid:code": "MGRS-19TGK"}
+    new = json.loads(json.dumps(old)) | {"id": "S2A_20210610_again"}
+    new["properties"] |= {"s2:processing_baseline": "05.10", "eo:cloud_cover": 99.0}
+    _, scenes, skipped = find(StacArchiveOf(tmp_path, [*changed, new]).path, "optical")
+    assert "S2A_20210610" not in [scene.id for scene in scenes]
+    reasons = {row.id: row.reason for row in skipped}
+    assert "S2A_20210610_again is newer (baseline 05.10" in reasons["S2A_20210610"]
+    assert "99.0 % cloud" in reasons["S2A_20210610_again"], "the newer one's clouds count"

@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Path:
     grid, planned, fetched = context.grid, plan.folder_of(context), fetch.folder_of(context)
     context.workspace.begin(planned, plan.asked(context))
     plan._write_inside(context, planned.path / "inside.zarr")
-    write_json(planned.path / "plan.json", {"grid": grid.to_json(), "scenes": [], "skipped": [], "wetness": False})
+    write_json(planned.path / "plan.json", {"grid": grid.to_json(), "scenes": [], "skipped": [], "coregistration": {}})
     write_json(planned.path / "manifest.json", {"stage": "plan"})
     context.workspace.begin(fetched, fetch.asked(context))
     bands = bands_of(context.recipe)

@@ -78,9 +78,14 @@ def arguments(folder: Path, *more: str) -> list[str | Path]:
     return ["predict", "--recipe", folder / "recipe.yaml", "--bundle", folder / "model", *more]
 
 
+def raster(folder: Path, name: str) -> np.ndarray:
+    with rasterio.open(folder / f"space/map/{name}.tif") as made:
+        found: np.ndarray = made.read(1)
+        return found
+
+
 def classes(folder: Path) -> np.ndarray:
-    with rasterio.open(folder / "space/map/classes.tif") as file:
-        return file.read(1)
+    return raster(folder, "classes")
 
 
 def choices(folder: Path) -> list[Path]:
@@ -90,11 +95,11 @@ def choices(folder: Path) -> list[Path]:
 def test_named_and_chosen_points_make_the_same_map_and_others_another(ready: Path, wetmap: Run) -> None:
     whole = wetmap(*arguments(ready))
     assert "Point:" not in whole.stdout
-    by_default = classes(ready)
+    by_default = raster(ready, "confidence")
     assert "Point:  6 tokens a side, keep 0.7" in wetmap(*arguments(ready, "--tokens", "6", "--keep", "0.7")).stdout
     assert "computed at the operating point 6 tokens" in (ready / "space/map/report.html").read_text()
     named = classes(ready)
-    assert not np.array_equal(named, by_default)
+    assert not np.array_equal(raster(ready, "confidence"), by_default)
     # every point keeps to an hour, and the most accurate is not the slowest
     done = wetmap(*arguments(ready, "--budget", "1h"))
     assert np.array_equal(classes(ready), named)

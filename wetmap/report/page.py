@@ -137,6 +137,12 @@ class ReportData:
     """The split as a map, PNG."""
     split_alt: str = ""
     """The same in words."""
+    shifts: Sequence[str] = ()
+    """How far scenes lie off each other and what was done about it, as sentences."""
+    shifts_png: bytes | None = None
+    """The same as maps with arrows, PNG."""
+    shifts_alt: str = ""
+    """The picture in words."""
     scenes: Sequence[ScenesUsed] = ()
     """Scenes by season and sensor."""
     skipped: Sequence[tuple[str, str]] = ()
@@ -193,6 +199,7 @@ def _view(data: ReportData) -> dict[str, Any]:
         "mark": f"{LEAKS_MARK}: " if data.leak_note else "",
         "leak_text": data.leak_note.removeprefix(f"{LEAKS_MARK}: "),
         "split": None if data.split_png is None else _split_view(data.split_png),
+        "shifts": None if data.shifts_png is None else _split_view(data.shifts_png),
         "figures": [*_key_figures(data), *data.figures],
         "scenes_used": sum(row.used for row in data.scenes),
     }

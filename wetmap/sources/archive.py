@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetmap.errors import SourceError
-from wetmap.recipe import RastersSource, Season, Sensor, SimulatedSource, StacSource
+from wetmap.recipe import EarthEngineSource, FilesSource, RastersSource, Season, Sensor, SimulatedSource, StacSource
 from wetmap.sources.scene import Scene, Skipped
 
 if TYPE_CHECKING:
     from wetmap.geo import Aoi, Grid
+    from wetmap.sources.earthengine import EarthEngineArchive
+    from wetmap.sources.stac import StacArchive
 
 
 class Archive(Protocol):
@@ -47,6 +50,8 @@ class Archive(Protocol):
             scene: A scene that ``search`` returned.
             names: Bands by wetmap's names; those that the scene does not hold are left out of the answer. ``EXTENT``
                 is always held: 1 where the scene's files have a pixel, observed or not, NaN beyond their edges.
+                Elevation tiles may hold ``WEIGHT`` and ``SHARE``, with which ``elevation`` reaches up to one pixel of
+                the tile beyond its edge (``sources.weighted``), and ``PIXEL``.
             window: The pixels wanted; they may lie outside the scene.
 
         Returns:
@@ -60,7 +65,10 @@ class Archive(Protocol):
 
 
 def open_archive(
-    source: StacSource | SimulatedSource | RastersSource, sensor: Sensor, *, simulated_catalog: Path | None = None
+    source: StacSource | EarthEngineSource | SimulatedSource | RastersSource | FilesSource,
+    sensor: Sensor,
+    *,
+    simulated_catalog: Path | None = None,
 ) -> Archive:
     """The archive that a source of the recipe stands for. Nothing is opened yet.
 
@@ -72,6 +80,14 @@ def open_archive(
     Raises:
         SourceError: The source is simulated and there is no simulated archive.
     """
+    if isinstance(source, EarthEngineSource):
+        from wetmap.sources.earthengine import EarthEngineArchive
+
+        return _yearly(EarthEngineArchive.of(source, sensor), sensor)
+    if isinstance(source, FilesSource):
+        from wetmap.sources.files import FilesArchive
+
+        return FilesArchive.of(source, sensor)
     if isinstance(source, RastersSource):
         from wetmap.sources.rasters import RastersArchive
 
@@ -79,13 +95,37 @@ def open_archive(
     from wetmap.sources.stac import StacArchive
 
     if isinstance(source, StacSource):
-        return StacArchive.of(source, sensor)
+        return _yearly(StacArchive.of(source, sensor), sensor)
     if simulated_catalog is None:
         raise SourceError(
             f"The {sensor} source is simulated, and no simulated archive was written.",
             do="Run the recipe with `wetmap run`, which writes it first.",
         )
     return StacArchive.of(StacSource(catalog=str(simulated_catalog)), sensor, simulated=True)
+
+
+def _yearly(catalogue: StacArchive | EarthEngineArchive, sensor: Sensor) -> Archive:
+    """L-band is a mosaic of whole years, of which one is taken."""
+    if sensor != "lband":
+        return catalogue
+    from wetmap.sources.lband import LbandArchive
+
+    return LbandArchive(catalogue)
+
+
+def keeping(archive: Archive, folder: Path) -> Archive:
+    """The archive, made to keep the answers of its search in a folder, so that a search that was cut short goes on.
+
+    Args:
+        archive: Any archive; one that asks nobody over a network is given back as it is.
+        folder: Made when there is something to keep.
+    """
+    from wetmap.sources.lband import LbandArchive
+    from wetmap.sources.stac import StacArchive
+
+    if isinstance(archive, LbandArchive) and isinstance(archive.catalogue, StacArchive):
+        return replace(archive, catalogue=replace(archive.catalogue, saved=folder))
+    return replace(archive, saved=folder) if isinstance(archive, StacArchive) else archive
 
 
 def check_bands(scenes: Sequence[Scene], sensor: Sensor, names: Sequence[str]) -> None:

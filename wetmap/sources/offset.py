@@ -47,9 +47,11 @@ def reflectance_rule(item: Mapping[str, Any], assets: Sequence[Mapping[str, Any]
 
     1. The item says that the archive has taken the offset out of the pixels: none is left, whatever else it says
        (Earth Search items say so and keep ``raster:bands`` offset -0.1 all the same).
-    2. Every band's metadata give an offset: that one.
+    2. Every band's metadata give an offset: that one, whatever the baseline (archives that harmonise declare 0).
     3. The processing baseline is known: -0.1 from 04.00 on, else 0 (Planetary Computer stores ESA's counts unchanged).
     4. The product's name holds the baseline: as 3.
+
+    Where a fact that is not followed says something else, the sentence says so.
 
     Args:
         item: STAC item.
@@ -67,17 +69,23 @@ def reflectance_rule(item: Mapping[str, Any], assets: Sequence[Mapping[str, Any]
     scale = scales.pop() if scales else SCALE
     applied = next((key for key in APPLIED_KEYS if properties.get(key) is True), None)
     if applied is not None:
-        return Rule(scale, 0.0, f"{applied} is true: the archive has taken the offset out of the pixels.")
+        against = f" (The bands' metadata give {_listed(offsets)}; not followed.)" if offsets - {0.0} else ""
+        return Rule(scale, 0.0, f"{applied} is true: the archive has taken the offset out of the pixels.{against}")
+    baseline = baseline_of(item)
+    usual = _usual(baseline[0]) if baseline else None
     if offsets and all(band.get("offset") is not None for band in declared):
         offset = offsets.pop()
-        return Rule(scale, offset, f"The bands' metadata give offset {offset:g}.")
-    baseline = _baseline(properties, str(item.get("id", "")))
-    if baseline is None:
+        against = "" if baseline is None or usual == offset else f" ({baseline[1]}, which usually has {usual:g}.)"
+        return Rule(scale, offset, f"The bands' metadata give offset {offset:g}.{against}")
+    if baseline is None or usual is None:
         return "neither its bands' offset nor its processing baseline is given"
-    number, source = baseline
-    if number >= FIRST_WITH_OFFSET:
-        return Rule(scale, OFFSET_0400, f"{source}: baselines from 04.00 on are stored with 1000 counts added.")
-    return Rule(scale, 0.0, f"{source}: baselines before 04.00 are stored without an offset.")
+    stored = "from 04.00 on are stored with 1000 counts added" if usual else "before 04.00 are stored without an offset"
+    return Rule(scale, usual, f"{baseline[1]}: baselines {stored}.")
+
+
+def _usual(baseline: float) -> float:
+    """Reflectance of a stored 0 in ESA's products of a baseline."""
+    return OFFSET_0400 if baseline >= FIRST_WITH_OFFSET else 0.0
 
 
 def band_metadata(asset: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,13 +103,15 @@ def band_metadata(asset: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _baseline(properties: Mapping[str, Any], name: str) -> tuple[float, str] | None:
+def baseline_of(item: Mapping[str, Any]) -> tuple[float, str] | None:
+    """Processing baseline of a Sentinel-2 item and where it is known from; None where it is not given."""
+    properties = item.get("properties", {})
     for key in BASELINE_KEYS:
         text = str(properties.get(key, ""))
         if re.fullmatch(r"\d{1,2}\.\d{1,2}", text):
             return float(text), f"{key} is {text}"
     for key in (*PRODUCT_KEYS, ""):
-        text = str(properties.get(key, "")) if key else name
+        text = str(properties.get(key, "")) if key else str(item.get("id", ""))
         match = re.search(r"_N(\d{2})(\d{2})_", text)
         if match:
             return float(f"{match[1]}.{match[2]}"), f"The product's name says baseline {match[1]}.{match[2]}"

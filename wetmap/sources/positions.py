@@ -86,6 +86,8 @@ class Projection:
     crs: str
     source_wkt: str
     transform: Affine
+    shift_m: tuple[float, float] = (0.0, 0.0)
+    """Metres east and north in the grid's CRS by which the source is moved before it is read."""
 
     @property
     def separable(self) -> bool:
@@ -99,14 +101,14 @@ class Projection:
         """
         if self.separable:
             a = self.transform
-            cols = (lattice.x - a.c) / a.a - 0.5
-            rows = (lattice.y - a.f) / a.e - 0.5
+            cols = (lattice.x - self.shift_m[0] - a.c) / a.a - 0.5
+            rows = (lattice.y - self.shift_m[1] - a.f) / a.e - 0.5
             return _snapped(rows)[:, np.newaxis], _snapped(cols)[np.newaxis, :]
         rows, cols = self._interpolated(lattice)
         return _snapped(rows), _snapped(cols)
 
     def exact(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """(rows, cols) of points in the grid's CRS; not finite where the projection fails."""
+        """(rows, cols) of points in the grid's CRS, of a source that is not moved; not finite where it fails."""
         if not _same_crs(self.crs, self.source_wkt):
             x, y = _transformer(self.crs, self.source_wkt).transform(x, y)
         inverse = ~self.transform
@@ -118,7 +120,7 @@ class Projection:
         node_rows, above, down = _nodes(lattice.row0, lattice.height)
         x = (node_cols * NODE_PX + lattice.phase_x) * lattice.res_m
         y = -(node_rows * NODE_PX + lattice.phase_y) * lattice.res_m
-        x, y = np.meshgrid(x, y)
+        x, y = np.meshgrid(x - self.shift_m[0], y - self.shift_m[1])
         rows, cols = self.exact(x, y)
         return _between(rows, above, down, left, across), _between(cols, above, down, left, across)
 

@@ -17,14 +17,15 @@ from wetmap.errors import PartialCoverWarning, RecipeError, SourceError
 from wetmap.geo import Aoi, Grid
 from wetmap.imagery.radar import from_db
 from wetmap.recipe import RasterFile, Season, Sensor
-from wetmap.sources.reader import RasterBand, extent_on, read_onto
-from wetmap.sources.scene import EXTENT, Scene, Skipped
+from wetmap.sources.reader import RasterBand, extent_on, read_onto, read_tile
+from wetmap.sources.scene import EXTENT, PIXEL, WEIGHT, Scene, Skipped
 
 #: Units in which a file of each sensor may be.
 UNITS: Mapping[Sensor, tuple[str, ...]] = {
     "optical": ("reflectance",),
     "radar": ("gamma0", "gamma0_db"),
     "terrain": ("m",),
+    "lband": ("gamma0", "gamma0_db"),
 }
 #: Where the middle value of a band lies in any real scene, in its unit: surface reflectance from open water at noise
 #: level to fresh snow, backscatter from calm water to a city, land from the Dead Sea to Everest. Beyond, the unit,
@@ -84,6 +85,9 @@ class RastersArchive:
     def read(self, scene: Scene, names: Sequence[str], window: Grid) -> dict[str, NDArray[np.float32]]:
         """Read bands of one file onto a window; see ``Archive.read``."""
         item = scene.item
+        if scene.sensor == "terrain" and (WEIGHT in names or PIXEL in names):
+            tile = RasterBand(item["path"], band=item["bands"].index("elevation") + 1, nodata=item["nodata"])
+            return read_tile(tile, _converter(scene), names, window)
         bands = {}
         for name in names:
             if name == EXTENT:
@@ -107,7 +111,7 @@ def _converter(scene: Scene) -> Callable[[NDArray[np.float64]], NDArray[np.float
         values = stored * scene.scale + scene.offset
         if unit == "gamma0_db":
             values = from_db(values)
-        if scene.sensor == "radar":
+        if scene.sensor in {"radar", "lband"}:
             values[~(values > 0)] = np.nan
         return values
 
@@ -122,7 +126,7 @@ def _scene(file: RasterFile, number: int, sensor: Sensor, seasons: Sequence[str]
         sensor=sensor,
         datetime="",
         orbit_state=file.orbit_state,
-        seasons=() if sensor == "terrain" else which,
+        seasons=() if sensor in {"terrain", "lband"} else which,
         bands=used,
         scale=file.scale,
         offset=file.offset,

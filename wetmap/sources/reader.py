@@ -17,38 +17,35 @@ Rules:
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from wetmap.errors import SourceError
 from wetmap.geo import Grid
+from wetmap.sources import network
 from wetmap.sources.positions import Lattice, Projection, steps_of
+from wetmap.sources.scene import PIXEL, SHARE, WEIGHT
+from wetmap.sources.secrets import address, without_secrets
+from wetmap.sources.signing import SignerName
+from wetmap.sources.weighted import pixel_side_m, weighted
 
 Resampling = Literal["bilinear", "nearest"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+#: Source pixel, its weight, and whether it is inside the source.
+_Neighbour = tuple[NDArray[np.intp], Floats, Bools]
+#: Masks that follow from stored values alone.
+_PLAIN_MASKS = {MaskFlags.all_valid, MaskFlags.nodata}
 
-#: Settings of GDAL while remote files are read: no listing of folders, bounded waiting, a few patient retries, and a
-#: cache that does not take 5 % of the machine in every worker.
-REMOTE_ENV: Mapping[str, Any] = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_CONNECTTIMEOUT": "15",
-    "GDAL_HTTP_TIMEOUT": "120",
-    "GDAL_HTTP_MAX_RETRY": "4",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "GDAL_HTTP_MULTIPLEX": "YES",
-    "VSI_CACHE": "TRUE",
-    "GDAL_CACHEMAX": 128,
-}
+#: Settings of GDAL while files of this machine are read: a cache that does not take 5 % of it in every worker.
 LOCAL_ENV: Mapping[str, Any] = {"GDAL_CACHEMAX": 128}
 
 #: Most pixels that are resampled at once; more are taken in strips.
@@ -67,6 +64,10 @@ class RasterBand:
     """Stored value that means not observed, beside what the file itself says."""
     resampling: Resampling = "bilinear"
     """How values are taken between pixel centres."""
+    signer: SignerName = ""
+    """Who signs the link, each time that it is opened."""
+    shift_m: tuple[float, float] = (0.0, 0.0)
+    """Metres east and north in the grid's CRS by which its pixels are moved (co-registration): no second resampling."""
 
 
 def read_onto(
@@ -89,47 +90,70 @@ def read_onto(
     return _with_dataset(source, lambda dataset: _read(dataset, source, window, convert))
 
 
-def extent_on(href: str, window: Grid) -> NDArray[np.float32]:
+def extent_on(
+    href: str, window: Grid, shift_m: tuple[float, float] = (0.0, 0.0), signer: SignerName = ""
+) -> NDArray[np.float32]:
     """Where a file has a pixel, observed or not: 1, and NaN beyond its edges; (height, width) float32.
+
+    ``shift_m`` moves the file, and ``signer`` signs its link, as in ``RasterBand``.
 
     Raises:
         SourceError: As ``read_onto``.
     """
 
     def outline(dataset: Any) -> NDArray[np.float32]:
-        projection = Projection(window.crs, dataset.crs.to_wkt(), dataset.transform)
+        projection = Projection(window.crs, dataset.crs.to_wkt(), dataset.transform, shift_m)
         rows, cols = projection.positions(Lattice.of(window))
         inside = _index(rows, dataset.height)[1] & _index(cols, dataset.width)[1]
         return np.where(inside, np.float32(1), np.float32(np.nan))
 
-    return _with_dataset(RasterBand(href), outline)
+    return _with_dataset(RasterBand(href, signer=signer), outline)
+
+
+def read_tile(
+    source: RasterBand, convert: Callable[[Floats], Floats], names: Sequence[str], window: Grid
+) -> dict[str, NDArray[np.float32]]:
+    """What one of several tiles of an elevation model contributes to a window (see ``sources.weighted``).
+
+    Returns:
+        ``PIXEL`` if it is named: the side of the file's own pixels on the ground, metres, the same at every pixel.
+        ``elevation`` in the unit of ``convert``, ``WEIGHT`` and ``SHARE`` if ``WEIGHT`` is named. Each (height, width)
+        float32.
+
+    Raises:
+        SourceError: As ``read_onto``.
+    """
+
+    def side(dataset: Any) -> NDArray[np.float32]:
+        return np.full(window.shape, pixel_side_m(dataset, window), dtype=np.float32)
+
+    def contribution(dataset: Any) -> NDArray[np.float32]:
+        return weighted(dataset, lambda part: convert(_stored(dataset, source, part)), window)
+
+    found = {PIXEL: _with_dataset(source, side)} if PIXEL in names else {}
+    if WEIGHT in names:
+        found |= zip(("elevation", WEIGHT, SHARE), _with_dataset(source, contribution), strict=True)
+    return found
 
 
 def _with_dataset(source: RasterBand, use: Callable[[Any], NDArray[np.float32]]) -> NDArray[np.float32]:
     """Open a file, check it, use it; what goes wrong is said without the secrets of its link."""
-    name = without_query(source.href)
-    try:
-        with (
-            rasterio.Env(**(REMOTE_ENV if is_remote(source.href) else LOCAL_ENV)),
-            rasterio.open(source.href) as dataset,
-        ):
-            _check(dataset, source, name)
+
+    def open_and_use(href: str) -> NDArray[np.float32]:
+        with rasterio.open(href) as dataset:
+            _check(dataset, source, address(source.href))
             return use(dataset)
+
+    if network.is_remote(source.href):
+        return network.read(source.href, open_and_use, source.signer)
+    try:
+        with rasterio.Env(**LOCAL_ENV):
+            return open_and_use(source.href)
     except (RasterioError, OSError) as error:
         raise SourceError(
-            f"{name} cannot be read ({without_query(str(error))}).",
-            do="Check that the file is there and whole, and that the network works; then run the same command again.",
+            f"{source.href} cannot be read ({without_secrets(str(error))}).",
+            do="Check that the file is there and whole; then run the same command again.",
         ) from None
-
-
-def is_remote(href: str) -> bool:
-    """Whether GDAL reads this over the network."""
-    return href.startswith(("http://", "https://", "s3://", "/vsicurl", "/vsis3", "/vsiaz", "/vsigs"))
-
-
-def without_query(text: str) -> str:
-    """Cut the query off every URL in a text: signed links carry their secret there."""
-    return re.sub(r"\?[^\s'\",)]*", "", text)
 
 
 def _check(dataset: Any, source: RasterBand, name: str) -> None:
@@ -145,7 +169,7 @@ def _read(
     dataset: Any, source: RasterBand, window: Grid, convert: Callable[[Floats], Floats] | None
 ) -> NDArray[np.float32]:
     lattice = Lattice.of(window)
-    projection = Projection(window.crs, dataset.crs.to_wkt(), dataset.transform)
+    projection = Projection(window.crs, dataset.crs.to_wkt(), dataset.transform, source.shift_m)
     steps = 1
     if source.resampling == "bilinear":
         steps = steps_of(window, projection, dataset.width, dataset.height)
@@ -172,16 +196,32 @@ def _sample(
     if span[0] is None or span[1] is None:
         return np.full((lattice.height, lattice.width), np.nan)
     (y0, y1), (x0, x1) = span[0], span[1]
-    stored = dataset.read(source.band, window=Window(x0, y0, x1 - x0, y1 - y0), masked=True)
-    values = np.ma.getdata(stored).astype(np.float64)
-    values[np.ma.getmaskarray(stored)] = np.nan
-    if source.nodata is not None:
-        values[values == source.nodata] = np.nan
+    values = _stored(dataset, source, Window(x0, y0, x1 - x0, y1 - y0))
     if convert is not None:
-        values = convert(values)
-    values[~np.isfinite(values)] = np.nan
+        values = convert(values)  # what is not finite afterwards was not observed
+        np.copyto(values, np.nan, where=np.isinf(values))
     take = _nearest if source.resampling == "nearest" else _bilinear
     return take(values, rows - y0, cols - x0)
+
+
+def _stored(dataset: Any, source: RasterBand, window: Window) -> Floats:
+    """Stored values, (height, width) float64, NaN where the file or the caller says that nothing was observed."""
+    values: Floats
+    nodata = {source.nodata}
+    if set(dataset.mask_flag_enums[source.band - 1]) <= _PLAIN_MASKS:  # asking GDAL for the mask reads everything twice
+        stored = dataset.read(source.band, window=window)
+        values = stored.astype(np.float64)
+        nodata.add(dataset.nodatavals[source.band - 1])
+    else:
+        masked = dataset.read(source.band, window=window, masked=True)
+        stored = np.ma.getdata(masked)
+        values = stored.astype(np.float64)
+        values[np.ma.getmaskarray(masked)] = np.nan
+    for value in nodata - {None}:
+        values[values == value] = np.nan
+    if stored.dtype.kind == "f":
+        values[~np.isfinite(values)] = np.nan
+    return values
 
 
 def _span(positions: Floats, size: int) -> tuple[int, int] | None:
@@ -203,25 +243,64 @@ def _index(positions: Floats, size: int) -> tuple[NDArray[np.intp], Bools]:
 def _nearest(values: Floats, rows: Floats, cols: Floats) -> Floats:
     row, row_inside = _index(rows, values.shape[0])
     col, col_inside = _index(cols, values.shape[1])
+    if rows.shape[1] == cols.shape[0] == 1:  # rows and columns apart: two copies of strips, no gathering of pixels
+        taken = _strip(_strip(values, row[:, 0], 0), col[0], 1)
+        if row_inside.all() and col_inside.all():
+            return taken
+        return np.where(row_inside & col_inside, taken, np.nan)
     return np.where(row_inside & col_inside, values[row, col], np.nan)
 
 
+def _strip(values: NDArray[Any], index: NDArray[np.intp], axis: int) -> NDArray[Any]:
+    """Rows (axis 0) or columns (axis 1) by number; a view where they are all there once, in order."""
+    if index.size == values.shape[axis] and index[0] == 0 and bool((np.diff(index) == 1).all()):
+        return values
+    return values.take(index, axis=axis)
+
+
 def _bilinear(values: Floats, rows: Floats, cols: Floats) -> Floats:
-    """Bilinear with the weights of invalid neighbours dropped; NaN where the nearest pixel is not valid."""
+    """Bilinear with the weights of invalid neighbours dropped; NaN where the nearest pixel is not valid.
+
+    Where all four neighbours are valid nothing is divided, whatever the rest of the window holds: a pixel's bits do not
+    depend on its window.
+    """
     nearest = _nearest(values, rows, cols)
     if _whole(rows) and _whole(cols):
         return nearest
     valid = np.isfinite(values)
-    filled = np.where(valid, values, 0.0)
-    total = np.zeros(nearest.shape)
-    weights = np.zeros(nearest.shape)
-    for row, row_weight in _neighbours(rows, values.shape[0]):
-        for col, col_weight in _neighbours(cols, values.shape[1]):
-            weight = row_weight * col_weight * valid[row, col]
-            total += weight * filled[row, col]
-            weights += weight
+    down, across = _neighbours(rows, values.shape[0]), _neighbours(cols, values.shape[1])
+    mix = _mix_strips if rows.shape[1] == cols.shape[0] == 1 else _mix_pixels
+    if valid.all() and all(inside.all() for _, _, inside in (*down, *across)):
+        return mix(values, down, across)
+    total = mix(np.where(valid, values, 0.0), down, across)
+    weights = mix(valid.astype(np.float64), down, across)
+    every = mix(valid.astype(np.float64), *(_halves(pairs) for pairs in (down, across))) == 1.0
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(np.isfinite(nearest), total / weights, np.nan)
+        return np.where(np.isfinite(nearest), np.where(every, total, total / weights), np.nan)
+
+
+def _mix_strips(values: Floats, down: list[_Neighbour], across: list[_Neighbour]) -> Floats:
+    """Weighted sum of four neighbours where rows and columns are apart: first down, then across."""
+    (above, above_share, _), (below, below_share, _) = down
+    (left, left_share, _), (right, right_share, _) = across
+    rows = values.take(above[:, 0], axis=0) * above_share + values.take(below[:, 0], axis=0) * below_share
+    mixed: Floats = rows.take(left[0], axis=1) * left_share + rows.take(right[0], axis=1) * right_share
+    return mixed
+
+
+def _mix_pixels(values: Floats, down: list[_Neighbour], across: list[_Neighbour]) -> Floats:
+    """The same where every pixel has its own rows and columns."""
+    (above, above_share, _), (below, below_share, _) = down
+    (left, left_share, _), (right, right_share, _) = across
+    to_left = values[above, left] * above_share + values[below, left] * below_share
+    to_right = values[above, right] * above_share + values[below, right] * below_share
+    mixed: Floats = to_left * left_share + to_right * right_share
+    return mixed
+
+
+def _halves(pairs: list[_Neighbour]) -> list[_Neighbour]:
+    """The same neighbours with equal weights, so that a sum of ones is exactly 1 where all of them are there."""
+    return [(pixel, np.where(inside, 0.5, 0.0), inside) for pixel, _, inside in pairs]
 
 
 def _whole(positions: Floats) -> bool:
@@ -229,15 +308,15 @@ def _whole(positions: Floats) -> bool:
     return bool(np.all(finite == np.rint(finite)))
 
 
-def _neighbours(positions: Floats, size: int) -> list[tuple[NDArray[np.intp], Floats]]:
-    """The two source pixels around each position and their weights; weight 0 outside the source."""
+def _neighbours(positions: Floats, size: int) -> list[_Neighbour]:
+    """The two source pixels around each position, their weights, 0 outside the source, and whether they are inside."""
     with np.errstate(invalid="ignore"):
         below = np.floor(positions)
         share = np.nan_to_num(positions - below, nan=0.0)
     pairs = []
     for pixel, weight in ((below, 1 - share), (below + 1, share)):
         inside = (pixel >= 0) & (pixel < size)
-        pairs.append((np.where(inside, pixel, 0).astype(np.intp), np.where(inside, weight, 0.0)))
+        pairs.append((np.where(inside, pixel, 0).astype(np.intp), np.where(inside, weight, 0.0), inside))
     return pairs
 
 

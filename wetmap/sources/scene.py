@@ -9,6 +9,9 @@ from wetmap.recipe import OrbitState, Sensor
 
 #: Name under which an archive gives the extent of a scene's files: 1 inside, NaN beyond.
 EXTENT = "extent"
+#: Names under which an archive whose elevation is in files gives each tile's weight and the share of the pixel that it
+#: holds, for putting tiles together (sources.weighted), and the side of the tile's own pixels on the ground, metres.
+WEIGHT, SHARE, PIXEL = "weight", "share", "pixel"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Scene:
     """Share of the scene under cloud as the archive gives it, percent."""
     simulated: bool = False
     """Whether the scene was made by the landscape simulator."""
+    shift_m: tuple[float, float] = (0.0, 0.0)
+    """Metres east and north, in the grid's CRS, by which its pixels are moved when it is read (co-registration)."""
     item: dict[str, Any] = field(default_factory=dict)
     """What the archive needs to read it: a STAC item with absolute unsigned links, or the description of a file."""
 
@@ -51,7 +56,8 @@ class Scene:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Scene:
         """Rebuild a scene written by ``to_json``, also after a round through JSON text."""
-        return cls(**{**data, "seasons": tuple(data["seasons"]), "bands": tuple(data["bands"])})
+        lists: dict[str, Any] = {name: tuple(data[name]) for name in ("seasons", "bands", "shift_m") if name in data}
+        return cls(**{**data, **lists})
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from wetmap.cube import Band, layers_of
 from wetmap.geo import Block
 from wetmap.sources import Scene
+from wetmap.stages.block_lband import lband_features
 from wetmap.stages.block_optical import optical_features
 from wetmap.stages.block_radar import radar_features
 from wetmap.stages.block_reading import BlockReader, FetchTask, Values, serves
+from wetmap.stages.block_server import composites_of, embedding_features, server_optical, server_radar
 from wetmap.stages.block_terrain import terrain_features
+from wetmap.stages.scenes_check import CheckRow
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class BlockResult:
     """Clear optical looks, (season, y, x)."""
     failures: tuple[dict[str, str], ...] = ()
     """Scenes that could not be read, as rows for the manifest: scene, sensor, reason."""
+    checks: tuple[CheckRow, ...] = ()
+    """How the optical scenes compare, for the manifest."""
 
 
 def unserved_layers(bands: Sequence[Band], scenes: Sequence[Scene]) -> tuple[str, ...]:
@@ -53,15 +58,22 @@ def block_features(task: FetchTask, block: Block) -> BlockResult:
     reader = BlockReader(task, task.grid.window(block.y0, block.x0, block.height, block.width))
     values: Values = {}
     clear = np.zeros((len(task.seasons), block.height, block.width), dtype=np.uint16)
+    checks: list[CheckRow] = []
     for number, season in enumerate(task.seasons):
-        found, clear[number] = optical_features(reader, season)
-        values |= found
-        values |= radar_features(reader, season)
+        archive = composites_of(task.archives, "optical")
+        optical = server_optical(reader, season, archive) if archive else optical_features(reader, season)
+        values |= optical.values
+        clear[number] = optical.count
+        checks += optical.checks
+        archive = composites_of(task.archives, "radar")
+        values |= server_radar(reader, season, archive) if archive else radar_features(reader, season)
     values |= terrain_features(reader)
+    values |= lband_features(reader)
+    values |= embedding_features(reader)
     nothing = np.full((block.height, block.width), np.nan, dtype=np.float32)
     features = np.stack([values.get(band.name, nothing) for band in task.bands])
     observed = _mark_observed(task.bands, features)
-    return BlockResult(features, observed, clear, tuple(reader.failures))
+    return BlockResult(features, observed, clear, tuple(reader.failures), tuple(checks))
 
 
 def _mark_observed(bands: Sequence[Band], features: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -13,7 +13,9 @@ from wetmap.imagery.indices import index_bands
 from wetmap.recipe import Recipe, Reference, Sensor
 from wetmap.samples import check_reference
 from wetmap.sources import check_bands, open_archive
+from wetmap.sources.stac import StacArchive
 from wetmap.stages import operating_point, postprocess
+from wetmap.stages.earthengine_rules import refuse_unrunnable
 from wetmap.stages.plan import sensors_wanted, source_bands
 
 
@@ -42,6 +44,7 @@ def check_recipe(recipe: Recipe) -> str:
         _need(recipe.training.start, "training.start")
         _check_start(recipe, recipe.training.start)
     postprocess.check(recipe)
+    refuse_unrunnable(recipe)
     for sensor in sensors_wanted(recipe):
         _check_catalogue(recipe, sensor)
     if recipe.aoi is None:
@@ -72,6 +75,10 @@ def _check_catalogue(recipe: Recipe, sensor: Sensor) -> None:
         raise RecipeError(f"The features need {sensor}, and sources.{sensor} is null.", do="Name a source for it.")
     if source.kind == "stac" and source.catalog.endswith(".json") and "://" not in source.catalog:
         _need(Path(source.catalog), f"sources.{sensor}.catalog")
+    if source.kind == "stac":
+        StacArchive.of(source, sensor).refuse_collection(sensor)
+    if source.kind == "files":
+        _need(source.folder, f"sources.{sensor}.folder")
 
 
 def _check_start(recipe: Recipe, start: Path) -> None:

@@ -6,6 +6,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from wetmap.cluster import Workers, explain
@@ -76,6 +77,11 @@ class Context:
         part = self.recipe.grid
         return make_grid(self.aoi, res_m=part.res_m, crs=part.crs, align=part.align)
 
+    @functools.cached_property
+    def folders(self) -> dict[Path, dict[str, str]]:
+        """What is in the folders of downloaded files, filled as they are asked for: each is listed once in a run."""
+        return {}
+
     def with_test_fold(self, fold: int) -> Context:
         """The same run with another fold held out for testing."""
         splits = self.recipe.splits.model_copy(update={"test_fold": fold})
@@ -140,6 +146,8 @@ def run_blocks(
     function: Callable[[BlockTask], Entry],
     work: Any,
     pace: Pace | None = None,
+    *,
+    holes_again: bool = False,
 ) -> list[Entry]:
     """Run a function over the blocks that are not settled yet, and keep the ledger.
 
@@ -150,6 +158,7 @@ def run_blocks(
         function: Makes one block and says what happened; runs in a worker.
         work: Passed to every call.
         pace: How much at the same time; None: one block per worker, all workers.
+        holes_again: Whether blocks that lack something (rows in their entry) are given to the function again.
 
     Returns:
         The entries of all blocks, settled before or now.
@@ -159,7 +168,7 @@ def run_blocks(
     """
     ledger = Ledger(folder.path / "ledger")
     wanted = list(blocks)
-    settled = ledger.settled()
+    settled = ledger.settled(whole=holes_again)
     todo = [BlockTask(block, work) for block in wanted if block.name not in settled]
     done = len(wanted) - len(todo)
     context.listener.progress(done, len(wanted), "blocks")

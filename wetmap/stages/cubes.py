@@ -82,7 +82,7 @@ def asked(context: Context, side_px: int | None = None) -> dict[str, Any]:
     recipe = context.recipe
     return {
         "revision": REVISION,
-        "fetch": fetch.folder_of(context).key,
+        "fetch": fetch.identity(context),
         "reference": reference_of(context).identity,
         "classes": [{k: v for k, v in plain(spec).items() if k != "colour"} for spec in recipe.classes],
         "samples": plain(recipe.samples),

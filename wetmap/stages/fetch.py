@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from wetmap.cube import Cube, bands_of
 from wetmap.errors import RecipeError
 from wetmap.geo import Block, Grid
-from wetmap.ledger import Entry
 from wetmap.recipe_file import plain
-from wetmap.stages import plan
-from wetmap.stages.block_features import block_features
+from wetmap.stages import clear_cover, plan
 from wetmap.stages.block_reading import FetchTask
-from wetmap.stages.context import BlockTask, Context, run_blocks
-from wetmap.workspace import StageFolder, write_json
+from wetmap.stages.context import Context, Pace, run_blocks
+from wetmap.stages.earthengine_rules import backscatter
+from wetmap.stages.fetch_block import Work, make_block
+from wetmap.stages.radar_plan import passes_by_layer
+from wetmap.stages.scene_table import write_table
+from wetmap.stages.scenes_check import check_scenes, warn_of_suspects
+from wetmap.workspace import StageFolder, key_of, write_json
 
 #: Raised when the same request would give other features.
-REVISION = 2
+REVISION = 3
 
 #: Blocks are fetched when they come this close to the area, pixels: windows reach beyond its edge.
 REACH_PX = 32
-
-
-@dataclass(frozen=True)
-class _Work:
-    task: FetchTask
-    cube: Path
-    max_failed: float
 
 
 def asked(context: Context) -> dict[str, Any]:
@@ -40,7 +37,7 @@ def asked(context: Context) -> dict[str, Any]:
         "plan": plan.folder_of(context).key,
         "bands": [asdict(band) for band in bands_of(recipe)],
         "block_px": recipe.grid.block_px,
-        "optical": plain(recipe.optical),
+        "optical": {name: value for name, value in plain(recipe.optical).items() if name != "min_clear_looks"},
         "radar": plain(recipe.radar),
     }
 
@@ -64,6 +61,15 @@ def blocks_wanted(grid: Grid, inside: Path, block_px: int, reach_px: int = REACH
         yield block, bool(plan.read_inside(inside, Block(0, 0, y0, x0, y1 - y0, x1 - x0)).any())
 
 
+def _pace(context: Context) -> Pace:
+    """Blocks in threads of this process, one for each worker that was asked for.
+
+    What takes time is done outside of Python's lock (decoding, sorting, waiting for a server), and processes would each
+    hold the libraries again: 200 MB and two seconds for each.
+    """
+    return Pace(at_once=context.workers.count * context.workers.threads, workers=1)
+
+
 def run(context: Context) -> StageFolder:
     """Fetch every block that comes near the area."""
     bands = bands_of(context.recipe)
@@ -73,6 +79,7 @@ def run(context: Context) -> StageFolder:
     plan.refuse_empty_layers(context, planned.scenes)
     folder = folder_of(context)
     with context.workspace.lock("fetch"):
+        _open_again(context, folder)
         if not context.begin(folder, asked(context)):
             return folder
         seasons = tuple(season.name for season in context.recipe.seasons)
@@ -84,23 +91,44 @@ def run(context: Context) -> StageFolder:
             grid=planned.grid,
             bands=bands,
             seasons=seasons,
-            scenes=planned.scenes,
+            scenes=(),  # workers take those near their block from the table
             archives={str(sensor): archive for sensor, archive in plan.archives(context).items()},
             optical=context.recipe.optical,
-            radar=context.recipe.radar,
+            radar=planned.radar.settle(context.recipe.radar) if planned.radar else context.recipe.radar,
             accumulation=planned.accumulation,
+            terrain=planned.terrain,
+            days={season.name: (season.start, season.end) for season in context.recipe.seasons},
+            strong_power=planned.radar.strong_power if planned.radar else {},
+            run=uuid.uuid4().hex,
         )
         near = [
             block
             for block, wanted in blocks_wanted(planned.grid, planned.inside, context.recipe.grid.block_px)
             if wanted
         ]
-        entries = run_blocks(
-            context, folder, near, _make_block, _Work(task, cube_path(folder), context.recipe.cluster.max_failed)
+        work = Work(
+            task=task,
+            scenes=write_table(folder.path, planned.scenes),
+            cube=cube_path(folder),
+            inside=planned.inside,
+            ledger=folder.path / "ledger",
+            network=context.recipe.network,
+            max_failed=context.recipe.cluster.max_failed,
         )
-        lost = [row for entry in entries for row in entry.detail]
+        passes = passes_by_layer(bands, planned.scenes)
+        planned = replace(planned, scenes=(), skipped=())  # not thousands of scenes beside the blocks
+        entries = run_blocks(context, folder, near, make_block, work, _pace(context), holes_again=True)
+        looks = clear_cover.told(entry.facts.get("clear_ha", {}) for entry in entries)
+        clear_cover.warn_of_few_looks(looks, context.recipe.optical.min_clear_looks)
+        checked = check_scenes(row for entry in entries for row in entry.facts.get("scenes_check", ()))
+        warn_of_suspects(checked)
+        lost = [{"block": entry.block, **row} for entry in entries for row in entry.detail]
         if lost:
-            context.listener.say(f"{len(lost)} reads failed; they are named in {folder.path / 'manifest.json'}")
+            scenes = len({(row["sensor"], row["scene"]) for row in lost})
+            context.listener.say(
+                f"{len(lost)} reads of {scenes} scene{'' if scenes == 1 else 's'} failed; they are named in "
+                f"{folder.path / 'manifest.json'}, and the same command tries them again"
+            )
         write_json(
             folder.path / "manifest.json",
             {
@@ -108,19 +136,36 @@ def run(context: Context) -> StageFolder:
                 "blocks": len(entries),
                 "failed": sorted(entry.block for entry in entries if entry.status == "failed"),
                 "failed_reads": lost,
+                "clear_looks": looks,
+                "scenes_check": checked,
+                "radar_passes": passes,
+                "backscatter": backscatter(context.recipe),
+                "terrain": task.terrain.to_json() if task.terrain else None,
                 "simulated": simulated,
             },
         )
     return folder
 
 
-def _make_block(task: BlockTask) -> Entry:
-    work: _Work = task.work
-    result = block_features(work.task, task.block)
-    Cube.open(work.cube).write_block(task.block, result.features, result.observed, result.clear_count)
-    lost = sorted({str(row["scene"]) for row in result.failures})
-    if len(lost) > work.max_failed * len(work.task.scenes):
-        first = result.failures[0]
-        reason = f"{len(lost)} scenes could not be read, the first is {first['scene']}: {first['reason']}"
-        return Entry(task.block.name, "failed", reason, tuple(result.failures))
-    return Entry(task.block.name, "done", detail=tuple(result.failures))
+def identity(context: Context) -> str:
+    """What identifies the cube for the stages after this one: its key, and what it lacks.
+
+    Blocks and scenes that failed within ``--max-failed`` may be there after the next run, under the same key.
+    """
+    folder = folder_of(context)
+    manifest = folder.manifest or {}
+    lost = sorted({(row["block"], row["sensor"], row["scene"]) for row in manifest.get("failed_reads", [])})
+    lacks = [*manifest.get("failed", []), *lost]
+    return folder.key if not lacks else f"{folder.key} without {key_of({'lacks': lacks})}"
+
+
+def _open_again(context: Context, folder: StageFolder) -> None:
+    """Blocks and reads that failed within ``--max-failed`` are tried again by the next run."""
+    manifest = folder.manifest or {}
+    blocks = {row["block"] for row in manifest.get("failed_reads", [])} | set(manifest.get("failed", []))
+    if blocks:
+        context.listener.say(
+            f"fetch: {len(blocks)} block{'' if len(blocks) == 1 else 's'} failed or lack scenes since last time; "
+            "what is missing is tried again"
+        )
+        (folder.path / "manifest.json").unlink()

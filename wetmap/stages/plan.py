@@ -13,22 +13,27 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from wetmap.cube import bands_of
+from wetmap.cube import EMBEDDINGS, bands_of
 from wetmap.errors import BlockFailedWarning, SourceError
 from wetmap.geo import Block, Grid
 from wetmap.imagery.indices import index_bands
 from wetmap.recipe import Recipe, Sensor
 from wetmap.recipe_file import plain
-from wetmap.sources import Archive, Scene, Skipped, check_bands, open_archive
-from wetmap.stages import simulate
+from wetmap.sources import Archive, Scene, Skipped, check_bands, keeping, open_archive
+from wetmap.sources.folders import stamps_of
+from wetmap.sources.network import using
+from wetmap.stages import coregister, simulate, terrain_plan
 from wetmap.stages.block_features import unserved_layers
 from wetmap.stages.context import Context
-from wetmap.stages.terrain_plan import plan_terrain
+from wetmap.stages.earthengine_rules import backscatter, embeddings_year, refuse_unrunnable, seasons_of, what_counts
+from wetmap.stages.radar_plan import RadarSamples, keep_tracks, measure, samples_wanted, tracks_of
 from wetmap.workspace import StageFolder, read_json, write_json
 
 #: Raised when the same request would be planned differently.
-REVISION = 1
+REVISION = 2
 
+#: Folder in the stage's folder with the answers of the archives, month by month.
+SEARCH = "search"
 #: Side of the chunks of the raster that says what is inside the area, pixels.
 INSIDE_CHUNK_PX = 512
 
@@ -45,13 +50,25 @@ class Plan:
     """Scenes left out, and why."""
     inside: Path
     """Zarr array (y, x) uint8: 1 where the pixel's centre is in the area."""
+    coregistration: dict[str, Any]
+    """Shifts of radar tracks and optical passes: what ``coregister.run`` reports."""
     accumulation: Path | None
-    """Flow accumulation of the whole area, where the recipe asks for wetness."""
+    """Where water runs in the whole area, where the recipe asks for wetness or height above drainage."""
+    radar: RadarSamples | None = None
+    """What was measured of the speckle, where the recipe's filter must know it."""
+    terrain: terrain_plan.TerrainPlan | None = None
+    """What was settled about terrain, where the recipe asks for it."""
 
 
 def sensors_wanted(recipe: Recipe) -> tuple[Sensor, ...]:
     """The sensors that the recipe's features need."""
-    prefixes: dict[Sensor, str] = {"optical": ".optical", "radar": ".radar", "terrain": "terrain"}
+    prefixes: dict[Sensor, str] = {
+        "optical": ".optical",
+        "radar": ".radar",
+        "terrain": "terrain",
+        "embeddings": "embedding",
+        "lband": "lband",
+    }
     layers = {band.layer for band in bands_of(recipe)}
     return tuple(sensor for sensor in get_args(Sensor) if any(prefixes[sensor] in layer for layer in layers))
 
@@ -66,13 +83,26 @@ def asked(context: Context) -> dict[str, Any]:
         "aoi": context.aoi.sha256,
         "grid": context.grid.to_json(),
         "seasons": [plain(season) for season in recipe.seasons],
-        "sources": {sensor: plain(source) for sensor, source in sources.items()},
-        "files": {sensor: _stamps(source) for sensor, source in sources.items() if source.kind == "rasters"},
+        "sources": {sensor: what_counts(plain(source)) for sensor, source in sources.items()},
+        "files": {
+            sensor: _stamps(context, source)
+            for sensor, source in sources.items()
+            if source.kind in {"rasters", "files"}
+        },
         "max_cloud_percent": recipe.optical.max_cloud_percent,
-        "wetness": "twi" in recipe.features.terrain,
     }
+    if "terrain" in sources:
+        data["terrain"] = terrain_plan.asked(recipe)
+    if "radar" in sources and recipe.radar.relative_orbits:
+        data["relative_orbits"] = recipe.radar.relative_orbits
+    if "radar" in sources and (wanted := samples_wanted(recipe.radar, recipe.features.radar)):
+        data["radar_samples"] = wanted
+    if "embeddings" in sources:
+        data["embeddings"] = embeddings_year(recipe)
     if any(source.kind == "simulated" for source in sources.values()):
         data["simulate"] = simulate.folder_of(context).key
+    if (shifts := coregister.asked(recipe.coregistration, sensors)) is not None:
+        data["coregistration"] = shifts
     return data
 
 
@@ -92,23 +122,33 @@ def archives(context: Context) -> dict[Sensor, Archive]:
     return opened
 
 
-def search(context: Context) -> tuple[list[Scene], list[Skipped]]:
+def search(context: Context, kept: Path | None = None) -> tuple[list[Scene], list[Skipped]]:
     """Ask every archive for its scenes, and refuse now what no block could make later.
+
+    Args:
+        context: The run.
+        kept: Folder in which answers are kept the moment they are there; None: nothing is written.
 
     Raises:
         RecipeError: An index is unknown or needs bands that Sentinel-2 does not give.
         SourceError: A sensor has no scene, no scene holds a band, or a layer (a season, an orbit state) has no scene.
     """
+    refuse_unrunnable(context.recipe)
     wanted = source_bands(context.recipe)
     scenes: list[Scene] = []
     skipped: list[Skipped] = []
-    for sensor, archive in archives(context).items():
+    for sensor, opened in archives(context).items():
+        archive = opened if kept is None else keeping(opened, kept)
         found, left_out = archive.search(
-            sensor, context.aoi, context.recipe.seasons, max_cloud_percent=context.recipe.optical.max_cloud_percent
+            sensor,
+            context.aoi,
+            seasons_of(context.recipe, sensor),
+            max_cloud_percent=context.recipe.optical.max_cloud_percent,
         )
         check_bands(found, sensor, wanted[sensor])
+        found, other_tracks = keep_tracks(sensor, found, context.recipe.radar)
         scenes += found
-        skipped += left_out
+        skipped += left_out + other_tracks
     refuse_empty_layers(context, scenes)
     return scenes, skipped
 
@@ -132,30 +172,49 @@ def source_bands(recipe: Recipe) -> dict[Sensor, list[str]]:
     """The bands that each sensor's scenes must hold."""
     features = recipe.features
     optical = [*features.optical, *(band for name in features.indices for band in index_bands(name))]
-    return {"optical": list(dict.fromkeys(optical)), "radar": list(features.radar), "terrain": ["elevation"]}
+    return {
+        "optical": list(dict.fromkeys(optical)),
+        "radar": list(features.radar),
+        "terrain": ["elevation"],
+        "embeddings": [f"A{number:02d}" for number in range(EMBEDDINGS)],
+        "lband": list(features.lband),
+    }
 
 
 def run(context: Context) -> StageFolder:
     """Search, decide, freeze."""
     folder = folder_of(context)
-    with context.workspace.lock("plan"):
+    with context.workspace.lock("plan"), using(context.recipe.network):
         if not context.begin(folder, asked(context)):
             return folder
         context.listener.say(f"Grid: {context.grid.describe()}; area {context.aoi.area_ha:,.0f} ha")
-        scenes, skipped = search(context)
+        scenes, skipped = search(context, folder.path / SEARCH)
         _write_inside(context, folder.path / "inside.zarr")
-        if "twi" in context.recipe.features.terrain:
-            _accumulate(context, scenes, folder.path / "accumulation.tif")
+        scenes, shifts = coregister.run(context, folder, folder.path / "inside.zarr", archives(context), scenes)
+        terrain = _settle_terrain(context, scenes, folder.path)
+        radar = _measure_radar(context, scenes)
         write_json(
             folder.path / "plan.json",
             {
                 "grid": context.grid.to_json(),
                 "scenes": [scene.to_json() for scene in scenes],
                 "skipped": [row.to_json() for row in skipped],
-                "wetness": "twi" in context.recipe.features.terrain,
+                "coregistration": shifts,
+                "terrain": terrain.to_json() if terrain is not None else None,
+                "radar": radar.to_json() if radar is not None else None,
             },
         )
-        write_json(folder.path / "manifest.json", {"stage": "plan", "scenes": len(scenes), "skipped": len(skipped)})
+        write_json(
+            folder.path / "manifest.json",
+            {
+                "stage": "plan",
+                "scenes": len(scenes),
+                "skipped": len(skipped),
+                "radar_tracks": tracks_of(scenes),
+                "backscatter": backscatter(context.recipe),
+                "coregistration": coregister.brief(shifts),
+            },
+        )
     for sensor in archives(context):
         count = sum(scene.sensor == sensor for scene in scenes)
         context.listener.say(f"{sensor}: {count} scene{'' if count == 1 else 's'}")
@@ -170,12 +229,16 @@ def load(folder: StageFolder) -> Plan:
     data = read_json(folder.path / "plan.json")
     if data is None:
         raise SourceError(f"{folder.path} holds no plan.", do="Run wetmap fetch.")
+    terrain = data.get("terrain") and terrain_plan.TerrainPlan.from_json(data["terrain"], folder.path / "wide.tif")
     return Plan(
         grid=Grid.from_json(data["grid"]),
         scenes=tuple(Scene.from_json(scene) for scene in data["scenes"]),
         skipped=tuple(Skipped.from_json(row) for row in data["skipped"]),
         inside=folder.path / "inside.zarr",
-        accumulation=folder.path / "accumulation.tif" if data["wetness"] else None,
+        coregistration=data["coregistration"],
+        accumulation=folder.path / "accumulation.tif" if terrain and terrain.flow_m is not None else None,
+        terrain=terrain,
+        radar=RadarSamples.from_json(data["radar"]) if data.get("radar") else None,
     )
 
 
@@ -215,13 +278,32 @@ def _write_inside(context: Context, path: Path) -> None:
         )
 
 
-def _accumulate(context: Context, scenes: list[Scene], path: Path) -> None:
-    archive = archives(context)["terrain"]
-    plan_terrain(archive, [scene for scene in scenes if scene.sensor == "terrain"], context.grid, path)
+def _settle_terrain(context: Context, scenes: Sequence[Scene], folder: Path) -> terrain_plan.TerrainPlan | None:
+    if "terrain" not in sensors_wanted(context.recipe):
+        return None
+    tiles = [scene for scene in scenes if scene.sensor == "terrain"]
+    settled = terrain_plan.settle(archives(context)["terrain"], tiles, context.grid, context.recipe, folder)
+    context.listener.say(settled.describe())
+    return settled
 
 
-def _stamps(source: Any) -> list[list[Any]]:
+def _measure_radar(context: Context, scenes: Sequence[Scene]) -> RadarSamples | None:
+    if "radar" not in sensors_wanted(context.recipe):
+        return None
+    wanted = samples_wanted(context.recipe.radar, context.recipe.features.radar)
+    found = [scene for scene in scenes if scene.sensor == "radar"]
+    measured = measure(archives(context)["radar"], found, context.grid, wanted)
+    if measured is not None:
+        context.listener.say(measured.describe())
+    return measured
+
+
+def _stamps(context: Context, source: Any) -> Any:
     """Size and modification time of the user's own files: a changed file makes the plan new."""
+    if source.kind == "files":
+        if source.folder not in context.folders:
+            context.folders[source.folder] = stamps_of(source.folder)
+        return context.folders[source.folder]
     rows = []
     for file in source.files:
         stat = file.path.stat() if file.path.exists() else None

@@ -78,7 +78,7 @@ def asked(context: Context) -> dict[str, Any]:
     card = None if elsewhere is None else elsewhere / "model.json"
     return {
         "revision": REVISION,
-        "fetch": fetch.folder_of(context).key,
+        "fetch": fetch.identity(context),
         "model": train.folder_of(context).key if card is None else _digest(card),
         "threads": context.workers.threads,
         **operating_point.asked(context.recipe.predict),

@@ -12,19 +12,19 @@ from wetmap.classes import MapClass
 from wetmap.cube import Cube
 from wetmap.models.points import Point
 from wetmap.products.areas import AreaRow
-from wetmap.recipe import RastersSource, Recipe, Reference, Sensor, Sources, StacSource
+from wetmap.recipe import EarthEngineSource, FilesSource, RastersSource, Recipe, Reference, Sensor, Sources, StacSource
 from wetmap.recipe_file import dump_recipe, plain
 from wetmap.recipe_map import Postprocess
 from wetmap.report.page import ReportData, ScenesUsed, write_report
 from wetmap.samples.splits import LEAKS, leak_note
-from wetmap.stages import cubes, fetch, mosaic, plan, postprocess, predict, train
+from wetmap.stages import coregister, cubes, fetch, mosaic, plan, postprocess, predict, train
 from wetmap.stages.context import Context
 from wetmap.stages.truth import agreement
 from wetmap.training.metrics import Scores
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give another page.
-REVISION = 2
+REVISION = 3
 
 VERSIONS = ("wetmap", "torch", "scikit-learn", "rasterio", "numpy")
 
@@ -73,6 +73,7 @@ def _data(context: Context, bundle: Bundle, classes: Sequence[MapClass], truth: 
     guess = rows.get("commonest class")
     baseline = rows.get(train.BASELINE) if card.model != train.BASELINE else None
     split_png, split_alt = _split_picture(context)
+    shifts_png, shifts_alt = coregister.picture(context, plan.folder_of(context), planned.coregistration)
     return ReportData(
         title=context.name,
         area=f"{context.aoi.name}, {context.aoi.area_ha:,.0f} ha",
@@ -94,6 +95,9 @@ def _data(context: Context, bundle: Bundle, classes: Sequence[MapClass], truth: 
         leak_note=_leak_note(context, bundle),
         split_png=split_png,
         split_alt=split_alt,
+        shifts=coregister.sentences(planned.coregistration),
+        shifts_png=shifts_png,
+        shifts_alt=shifts_alt,
         scenes=_scenes(planned),
         skipped=[(row.id, row.reason) for row in planned.skipped] + _lost_reads(context),
         figures=[]
@@ -138,6 +142,10 @@ def _without_folders(sources: Sources) -> Sources:
         if isinstance(source, RastersSource):
             files = [file.model_copy(update={"path": Path(file.path.name)}) for file in source.files]
             source = source.model_copy(update={"files": files})
+        elif isinstance(source, EarthEngineSource) and source.credentials is not None:
+            source = source.model_copy(update={"credentials": Path(source.credentials.name)})
+        elif isinstance(source, FilesSource):
+            source = source.model_copy(update={"folder": Path(source.folder.name)})
         elif isinstance(source, StacSource) and "://" not in source.catalog:
             source = source.model_copy(update={"catalog": Path(source.catalog).name})
         shown[sensor] = source
@@ -234,6 +242,7 @@ def _notes(context: Context) -> list[str]:
         failed = (folder.manifest or {}).get("failed", [])
         if failed:
             notes.append(f"{len(failed)} blocks of {verb} failed and are missing: {', '.join(failed[:10])}.")
+    notes += ((fetch.folder_of(context).manifest or {}).get("terrain") or {}).get("notes", [])
     point = (predict.folder_of(context).manifest or {}).get("operating_point")
     if point is not None:
         notes.append(

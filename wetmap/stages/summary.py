@@ -14,6 +14,7 @@ from wetmap.models.points import Point
 from wetmap.recipe import Recipe
 from wetmap.samples.splits import LEAKS, leak_note
 from wetmap.stages import (
+    coregister,
     cubes,
     fetch,
     mosaic,
@@ -22,20 +23,21 @@ from wetmap.stages import (
     postprocess,
     predict,
     predict_plan,
+    reading_estimate,
     report,
     simulate,
     train,
 )
 from wetmap.stages.check import check_recipe
+from wetmap.stages.clear_cover import sentence
 from wetmap.stages.context import Context
 from wetmap.stages.fitting import BASELINES
+from wetmap.stages.scenes_check import suspects
 
-#: Sustained reading speed that the hours of a dry run assume for remote archives, MB/s.
-ASSUMED_MB_PER_S = 20.0
+#: What a dry run of fetch tells in lines of its own, or to machines alone.
+TOLD = {"scenes_by_month", "read_gb", "read_gb_by_sensor", "hours", "assumed_mb_per_s", "scene_list", "skipped"}
 #: What the model is compared with stands below it in tables.
 LAST = {**{name: 1 + at for at, name in enumerate(BASELINES)}, train.GUESS: 9}
-#: Bytes per pixel and band of the archives' files: 16-bit optical, 32-bit radar and terrain, before compression.
-BYTES_PER_PIXEL = {"optical": 2, "radar": 4, "terrain": 4}
 
 
 def of_fetch(context: Context) -> dict[str, Any]:
@@ -51,9 +53,15 @@ def of_fetch(context: Context) -> dict[str, Any]:
             sensor: sum(s.sensor == sensor for s in planned.scenes) for sensor in plan.sensors_wanted(context.recipe)
         },
         "skipped_scenes": len(planned.skipped),
+        "coregistration": coregister.brief(planned.coregistration)["groups"],
         "blocks": manifest["blocks"],
         "failed_blocks": manifest["failed"],
         "failed_reads": len(manifest["failed_reads"]),
+        "lost_scenes": len({(row["sensor"], row["scene"]) for row in manifest["failed_reads"]}),
+        "clear_looks": manifest.get("clear_looks", []),
+        "few_looks": [sentence(row, context.recipe.optical.min_clear_looks) for row in manifest.get("clear_looks", [])],
+        "suspect_scenes": [row["scene"] for row in suspects(manifest.get("scenes_check", []))],
+        "terrain": manifest.get("terrain"),
         "bands": [band.name for band in bands_of(context.recipe)],
         "cube": str(fetch.cube_path(folder)),
         "simulated": manifest["simulated"],
@@ -121,8 +129,14 @@ def _fetch_lines(result: dict[str, Any]) -> list[str]:
     ]
     if result["failed_blocks"] or result["failed_reads"]:
         out.append(
-            f"Failed: {len(result['failed_blocks'])} blocks, {result['failed_reads']} reads (named in the manifest)"
+            f"Failed: {len(result['failed_blocks'])} blocks, {result['failed_reads']} reads of "
+            f"{result['lost_scenes']} scene{'' if result['lost_scenes'] == 1 else 's'} (named in the manifest; "
+            "the same command tries them again)"
         )
+    out += [f"Looks:  {line}" for line in result["few_looks"]]
+    if result["suspect_scenes"]:
+        out.append(f"Check:  {', '.join(result['suspect_scenes'])}: unlike the other scenes (why: see the manifest)")
+    out += [f"Note:   {note}" for note in (result["terrain"] or {}).get("notes", [])]
     return out
 
 
@@ -198,7 +212,7 @@ def estimate(context: Context, verbs: Sequence[str]) -> dict[str, Any]:
             "blocks": len(list(grid.blocks(recipe.grid.block_px))),
             "bands": len(bands),
             "write_gb": round(pixels * per_pixel / 1e9, 3),
-            **_reading(context, pixels),
+            **_reading(context),
         }
     if "train" in verbs:
         result["train"] = {
@@ -212,23 +226,17 @@ def estimate(context: Context, verbs: Sequence[str]) -> dict[str, Any]:
     return result
 
 
-def _reading(context: Context, pixels: int) -> dict[str, Any]:
-    recipe = context.recipe
+def _reading(context: Context) -> dict[str, Any]:
     if simulate.wanted(context) and not simulate.folder_of(context).complete:
         return {"scenes": "not known before the archive is simulated"}
     try:
         folder = plan.folder_of(context)
-        scenes = list(plan.load(folder).scenes) if folder.complete else plan.search(context)[0]
+        if folder.complete:
+            planned = plan.load(folder)
+            return reading_estimate.reading(context, planned.scenes, planned.skipped)
+        return reading_estimate.reading(context, *plan.search(context))
     except WetmapError as error:
         return {"scenes": f"not known: {error.what}"}
-    bands = {"optical": len(recipe.features.optical) + 1, "radar": len(recipe.features.radar), "terrain": 1}
-    total = sum(pixels * BYTES_PER_PIXEL[scene.sensor] * bands[scene.sensor] for scene in scenes)
-    return {
-        "scenes": {sensor: sum(s.sensor == sensor for s in scenes) for sensor in plan.sensors_wanted(recipe)},
-        "read_gb_at_most": round(total / 1e9, 3),
-        "hours_at_most": round(total / 1e6 / ASSUMED_MB_PER_S / 3600, 3),
-        "assumed_mb_per_s": ASSUMED_MB_PER_S,
-    }
 
 
 def _mapping(context: Context, pixels: int) -> dict[str, Any]:
@@ -289,9 +297,12 @@ def _estimate_lines(result: dict[str, Any]) -> list[str]:
         f"Disk:   {result['free_gb']} GB free in {result['workspace']}",
     ]
     out += [f"Stage:  {stage}: {state}" for stage, state in result["stages"].items()]
+    out += reading_estimate.lines(result.get("fetch", {}))
     for verb in result["verbs"]:
         facts = ", ".join(
-            f"{key.replace('_', ' ')} {_flat(value)}" for key, value in result[verb].items() if value is not None
+            f"{key.replace('_', ' ')} {_flat(value)}"
+            for key, value in result[verb].items()
+            if value is not None and key not in TOLD
         )
         out.append(f"{verb.capitalize()}: {facts}")
     return out
