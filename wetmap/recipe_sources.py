@@ -70,7 +70,7 @@ class EarthEngineSource(Part):
     least_clear: float = Field(
         0.6, ge=0, le=1, description="Pixels with a lower Cloud Score+ (cs_cdf, 0-1, 1 is clear) count as cloud."
     )
-    requests: int = Field(8, ge=1, le=40, description="Requests at the same time from one worker process.")
+    requests: int = Field(8, ge=1, le=40, description="Requests at the same time from one process.")
 
 
 class RasterFile(Part):
@@ -166,7 +166,7 @@ class Network(Part):
     patience_s: float = Field(
         300.0, gt=0, description="No read is begun again after this long, however long a server asks to wait, seconds."
     )
-    per_host: int = Field(4, ge=1, le=64, description="Files read from one host at the same time by one worker.")
+    per_host: int = Field(4, ge=1, le=64, description="Files read from one host at the same time by one process.")
 
 
 class Simulated(Part):
