@@ -155,6 +155,17 @@ def pack(values: NDArray[np.float32], bands: Sequence[Band]) -> NDArray[np.int16
     return packed
 
 
+def clipped(values: NDArray[np.float32], bands: Sequence[Band]) -> dict[str, int]:
+    """Pixels of features (band, y, x) that ``pack`` would clip, by name of the band; bands without any are left out."""
+    found = {}
+    for number, band in enumerate(bands):
+        low, high = KINDS[band.kind].span
+        beyond = (values[number] < low) | (values[number] > high)  # NaN is neither
+        if beyond.any():
+            found[band.name] = int(beyond.sum())
+    return found
+
+
 def unpack(counts: NDArray[np.int16], bands: Sequence[Band]) -> NDArray[np.float32]:
     """Counts (band, y, x) back to float32, NaN where not observed."""
     values = np.empty(counts.shape, dtype=np.float32)

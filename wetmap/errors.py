@@ -105,6 +105,10 @@ class SceneSkippedWarning(WetmapWarning):
     """A scene was not used."""
 
 
+class ClippedWarning(WetmapWarning):
+    """A feature goes beyond what the cube can store, and is clipped there."""
+
+
 class CoregistrationWarning(WetmapWarning):
     """Scenes lie off the others, and are used as they are."""
 

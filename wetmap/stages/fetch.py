@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from wetmap.cube import Cube, bands_of
-from wetmap.errors import RecipeError
+from wetmap.errors import ClippedWarning, RecipeError
 from wetmap.geo import Block, Grid
+from wetmap.ledger import Entry
 from wetmap.recipe_file import plain
 from wetmap.stages import clear_cover, plan
 from wetmap.stages.block_reading import FetchTask
@@ -138,6 +141,7 @@ def run(context: Context) -> StageFolder:
                 "failed_reads": lost,
                 "clear_looks": looks,
                 "scenes_check": checked,
+                "clipped": _clipped(entries),
                 "radar_passes": passes,
                 "backscatter": backscatter(context.recipe),
                 "terrain": task.terrain.to_json() if task.terrain else None,
@@ -145,6 +149,21 @@ def run(context: Context) -> StageFolder:
             },
         )
     return folder
+
+
+def _clipped(entries: Sequence[Entry]) -> dict[str, int]:
+    """Pixels that were clipped, by band, with a warning for each."""
+    total: Counter[str] = Counter()
+    for entry in entries:
+        total.update(entry.facts.get("clipped", {}))
+    for band, pixels in sorted(total.items()):
+        warnings.warn(
+            f"{band} goes beyond what the cube stores in {pixels:,} pixels and is clipped there. Where that is much of "
+            "the area, leave it out of the features.",
+            ClippedWarning,
+            stacklevel=3,
+        )
+    return dict(sorted(total.items()))
 
 
 def identity(context: Context) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wetmap.cube import Cube
+from wetmap.cube import Cube, clipped
 from wetmap.geo import Block, Grid
 from wetmap.ledger import Entry, Ledger
 from wetmap.recipe import Network
@@ -59,7 +59,11 @@ def make_block(task: BlockTask) -> Entry:
             return _entry(block.name, lost, len(near.scenes), work.max_failed, before.facts)
         result = block_features(near, block)
     Cube.open(work.cube).write_block(block, result.features, result.observed, result.clear_count)
-    facts = {"clear_ha": _clear_hectares(work, block, result.clear_count), "scenes_check": list(result.checks)}
+    facts = {
+        "clear_ha": _clear_hectares(work, block, result.clear_count),
+        "scenes_check": list(result.checks),
+        "clipped": clipped(result.features, near.bands),
+    }
     return _entry(block.name, result.failures, len(near.scenes), work.max_failed, facts)
 
 
