@@ -1,4 +1,6 @@
-"""How often 95 % intervals of area hold the truth: the design of Olofsson et al. (2014), and one with a rarer class.
+"""How often 95 % intervals of area and of overall accuracy hold the truth.
+
+The design is that of Olofsson et al. (2014), the same with proportional allocation, and one with a rarer class.
 
 Samples are drawn from a known truth again and again; each class's interval either holds its true share or does not. The
 last line is one JSON object.
@@ -40,21 +42,23 @@ DESIGNS = {
 
 
 def coverage(name: str, samples: int) -> dict[str, NDArray[np.float64]]:
-    """Share of samples whose interval holds the truth, by method, (K,) per method."""
+    """Share of samples whose interval holds the truth, by method, (K + 1,): each area, and the overall accuracy."""
     counts, sizes, drawn = (np.array(part, dtype=float) for part in DESIGNS[name])
     shares = counts / counts.sum(axis=1, keepdims=True)
     truth = sizes / sizes.sum() @ shares
+    right = float(sizes / sizes.sum() @ np.diag(shares))
     rng = np.random.default_rng(7)
-    held = {str(method or "chosen"): np.zeros(truth.size) for method in METHODS}
+    held = {str(method or "chosen"): np.zeros(truth.size + 1) for method in METHODS}
     for _ in range(samples):
         cells = np.stack([rng.multinomial(int(n), row) for n, row in zip(drawn, shares, strict=True)])
-        rows, cols = np.nonzero(cells)
-        mapped, reference = np.repeat(rows, cells[rows, cols]), np.repeat(cols, cells[rows, cols])
+        units, cols = np.nonzero(cells)
+        mapped, reference = np.repeat(units, cells[units, cols]), np.repeat(cols, cells[units, cols])
         sample = Sample(mapped, mapped, reference, sizes, truth.size)
         found = estimate(sample)
         for method in METHODS:
-            made = intervals(sample, found, method=method).area
-            held[str(method or "chosen")] += [one.low <= t <= one.high for one, t in zip(made, truth, strict=True)]
+            made = intervals(sample, found, method=method)
+            rows = zip((*made.area, made.overall), (*truth, right), strict=True)
+            held[str(method or "chosen")] += [one.low <= value <= one.high for one, value in rows]
     return {method: count / samples for method, count in held.items()}
 
 
@@ -64,11 +68,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     options = parser.parse_args()
     figures = {}
-    print("| design | interval | coverage of each class's area, % |\n| --- | --- | --- |")
+    print("| design | interval | each class's area, % | overall accuracy, % |\n| --- | --- | --- | --- |")
     for name in DESIGNS:
         for method, found in coverage(name, options.samples).items():
             figures[f"{name}, {method}"] = [round(100 * share, 1) for share in found]
-            print(f"| {name} | {method} | {', '.join(f'{100 * share:.1f}' for share in found)} |")
+            areas = ", ".join(f"{100 * share:.1f}" for share in found[:-1])
+            print(f"| {name} | {method} | {areas} | {100 * found[-1]:.1f} |")
     print(json.dumps(figures))
 
 

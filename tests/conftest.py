@@ -21,6 +21,8 @@ FIRST = (
     "walk/test_restart",
     "walk/",
     "stages/test_canary_models",
+    "stages/test_coregister",
+    "sources/test_network",
     "models/test_export",
     "training/test_fit",
     "models/",

@@ -1,7 +1,8 @@
 """A trained model on disk: save it, load it, refuse what does not fit.
 
 A bundle is a directory of two files: ``model.json``, the card, which says what the model expects and what it answers,
-and the weights: safetensors for a network or boosted trees, skops for a forest. Nothing in it is a pickle.
+and the weights: safetensors for a network or boosted trees, skops for a forest. A third, which may lack, says where the
+model applies. Nothing in it is a pickle.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import ValidationError
 
+from wetmap.assessment.applicability import Applicability
 from wetmap.errors import BundleError, UsageError, WetmapError
 from wetmap.model_card import (
     CardCalibration,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from wetmap.models.pixels import PixelModel
 
 __all__ = [
+    "APPLICABILITY_FILE",
     "Bundle",
     "CardCalibration",
     "CardHistory",
@@ -49,6 +52,7 @@ __all__ = [
     "WeightsFile",
     "check_fits",
     "choose_device",
+    "load_applicability",
     "load_bundle",
     "load_network",
     "load_predictor",
@@ -59,6 +63,8 @@ __all__ = [
 
 CARD_FILE: Final = "model.json"
 NETWORK_FILE: Final = "weights.safetensors"
+#: Where the model applies: its training samples' features and the threshold of dissimilarity.
+APPLICABILITY_FILE: Final = "applicability.safetensors"
 #: The weights file of each model of pixels.
 PIXEL_FILES: Final[dict[str, WeightsName]] = {"forest": "forest.skops", "boosting": "boosting.safetensors"}
 #: Layout of a bundle; a newer one is refused.
@@ -108,13 +114,16 @@ def pixel_payload(model: PixelModel) -> Payload:
     return Payload(PIXEL_FILES[model.kind], model.to_bytes())
 
 
-def save_bundle(folder: Path, card: ModelCard, payload: Payload) -> Bundle:
+def save_bundle(
+    folder: Path, card: ModelCard, payload: Payload, *, applicability: Applicability | None = None
+) -> Bundle:
     """Write a bundle, whole or not at all; one that is there already is replaced.
 
     Args:
         folder: The bundle's directory; its parent is made if needed.
         card: What to say about the model; ``card.weights`` must be ``payload.file``.
         payload: The weights.
+        applicability: Where the model applies; None where that is not known.
 
     Returns:
         The bundle as it lies there.
@@ -137,6 +146,8 @@ def save_bundle(folder: Path, card: ModelCard, payload: Payload) -> Bundle:
         fresh.mkdir(parents=True)
         (fresh / payload.name).write_bytes(payload.data)
         (fresh / CARD_FILE).write_bytes(card_json(card))
+        if applicability is not None:
+            (fresh / APPLICABILITY_FILE).write_bytes(_applicability_bytes(applicability, card))
         if folder.exists():
             folder.replace(old)
         fresh.replace(folder)
@@ -179,6 +190,30 @@ def load_bundle(folder: Path) -> Bundle:
             do=_RETRAIN,
         )
     return Bundle(folder, card, payload)
+
+
+def load_applicability(bundle: Bundle) -> Applicability | None:
+    """Where a model applies; None where its folder does not say, as those of older versions.
+
+    Raises:
+        BundleError: The file is damaged, or of other bands than the model.
+    """
+    from wetmap.assessment.applicability_file import loads
+
+    path = bundle.folder / APPLICABILITY_FILE
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror or error}).", do=_RETRAIN) from error
+    return loads(data, [band.name for band in bundle.card.bands])
+
+
+def _applicability_bytes(applicability: Applicability, card: ModelCard) -> bytes:
+    from wetmap.assessment.applicability_file import dumps
+
+    return dumps(applicability, [band.name for band in card.bands])
 
 
 _RETRAIN = "Copy the whole folder again, or run wetmap train."

@@ -24,7 +24,7 @@ from wetmap.recipe_imagery import (
     Terrain,
     TerrainLayer,
 )
-from wetmap.recipe_map import Postprocess
+from wetmap.recipe_map import Postprocess, Products
 from wetmap.recipe_sources import (
     EarthEngineSource,
     FilesSource,
@@ -55,6 +55,7 @@ __all__ = [
     "OrbitState",
     "Part",
     "Polarisation",
+    "Products",
     "Radar",
     "RasterFile",
     "RastersSource",
@@ -274,6 +275,9 @@ class Recipe(Part):
     predict: Predict = Field(default_factory=Predict, description="Mapping.")
     postprocess: Postprocess = Field(
         default_factory=Postprocess, description="What is done to the map after the model; all off by default."
+    )
+    products: Products = Field(
+        default_factory=Products, description="Layers of the map's folder beside classes and confidence."
     )
     cluster: Cluster = Field(default_factory=Cluster, description="Workers.")
     network: Network = Field(default_factory=Network, description="How patiently remote files are read.")

@@ -31,6 +31,31 @@ class Mask(Part):
     )
 
 
+class Products(Part):
+    """Layers of the map's folder beside classes and confidence. Each can be left out."""
+
+    probabilities: bool = Field(
+        False,
+        description="Write probabilities.tif: the model's probability of every class, percent, one band per class. "
+        "Large: one byte per pixel and class in the map, and as much again in the workspace.",
+    )
+    entropy: bool = Field(
+        True,
+        description="Write entropy.tif: how evenly the model's probability is spread over the classes, percent: 0 "
+        "where one class is certain, 100 where all are equally likely.",
+    )
+    clear_count: bool = Field(
+        True,
+        description="Write clear_count.tif: clear optical looks, one band per season. Without an optical source there "
+        "is no such file.",
+    )
+    applicability: bool = Field(
+        False,
+        description="Write applicability.tif: how unlike the training samples the features of a pixel are, percent of "
+        "the threshold of dissimilarity: up to 100 inside the model's area of applicability, above it outside.",
+    )
+
+
 class Postprocess(Part):
     """What is done to the map after the model, in this order. All of it is off by default."""
 

@@ -19,12 +19,13 @@ def test_coverage_of_rare_and_common_classes() -> None:
     found = coverage("a rare class", 200)
     assert found["normal"][0] < 0.75, "the textbook interval fails a rare class"
     assert found["chosen"].min() > 0.90
+    assert found["posterior"][-1] < found["chosen"][-1], "the prior pulls the overall accuracy down"
 
 
 def test_no_errors_do_not_mean_no_doubt() -> None:
     sample = by_class([[50, 0], [0, 50]], [1000.0, 9000.0])
     found = intervals(sample, estimate(sample))
-    assert found.overall.method == "posterior"
+    assert found.overall.method == "score"
     assert found.overall.high == 1
     assert 0.9 < found.overall.low < 0.99
     for one in (*found.users, *found.producers, *found.area):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wetmap.assessment.design import allocate, draw_ranks, sample_size, systematic_step
+from wetmap.assessment.design import allocate, draw_ranks, sample_size, smallest_sample, systematic_step
 from wetmap.errors import AssessmentError
 
 SIZES = [200_000.0, 150_000, 3_200_000, 6_450_000]
@@ -22,6 +22,15 @@ def test_the_published_size_and_allocations() -> None:
     assert sorted(allocate(641, SIZES, "equal")) == [160, 160, 160, 161]
     # 75 each for the two rare strata, what is left in proportion
     assert list(allocate(641, SIZES, "proportional", least=75)) == [75, 75, 163, 328]
+
+
+def test_other_allocations_need_more_units_for_the_same_certainty() -> None:
+    assert smallest_sample(SIZES, USERS, 0.01, "neyman") in range(641, 645)
+    assert smallest_sample([100.0], [0.9], 0.03, "proportional") == 100  # sqrt(0.09 / 100) = 0.03
+    each = allocate(units := smallest_sample(SIZES, USERS, 0.01, "equal"), SIZES, "equal")
+    share, right = np.array(SIZES) / sum(SIZES), np.array(USERS)
+    assert np.sqrt(np.sum(share**2 * right * (1 - right) / each)) <= 0.01
+    assert units > 1000
 
 
 def test_neyman_by_hand() -> None:

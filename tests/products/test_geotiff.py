@@ -310,3 +310,50 @@ def test_python_memory_does_not_grow_with_the_raster(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.2 + 1e5
+
+
+def write_bands(path, pixels, names, dtype="uint8", nodata=255):
+    write_cog(
+        path,
+        grid_of(*pixels.shape[1:]),
+        lambda block: pixels[(..., *block.slices)],
+        dtype=dtype,
+        nodata=nodata,
+        overview="average",
+        colours=None,
+        description=names,
+        tags={"units": "percent"},
+    )
+
+
+@pytest.mark.parametrize("names", [("bog",), ("bog", "fen <&>", "tourbière"), ("a", "b", "c", "d"), tuple("abcdefgh")])
+def test_several_bands_are_named_and_none_is_a_colour_or_a_mask(tmp_path, names):
+    path = tmp_path / "probabilities.tif"
+    pixels = np.random.default_rng(len(names)).integers(0, 101, (len(names), 1030, 700), dtype=np.uint8)
+    pixels[:, :, 600:] = 255
+    write_bands(path, pixels, names)
+    with rasterio.open(path) as source:
+        assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert source.descriptions == names
+        assert source.nodatavals == (255,) * len(names)
+        assert {kind.name for kind in source.colorinterp} <= {"gray", "undefined"}
+        assert {flag.name for flags in source.mask_flag_enums for flag in flags} == {"nodata"}
+        assert all(source.overviews(band) == [2, 4] for band in source.indexes)
+        assert source.tags()["units"] == "percent"
+        np.testing.assert_array_equal(source.read(), pixels)
+    with rasterio.open(path, overview_level=0) as half:
+        coarse = half.read()
+    quads = pixels.reshape(len(names), 515, 2, 350, 2).mean(axis=(2, 4))
+    known = np.arange(350) < 300
+    assert np.abs(coarse[..., known] - quads[..., known]).max() <= 0.5
+    assert (coarse[..., ~known] == 255).all()
+
+
+def test_bands_that_do_not_fit_their_names_are_refused(tmp_path):
+    pixels = np.zeros((2, 4, 4), dtype=np.uint8)
+    for names in (("a",), ("a", "b", "c"), "one"):
+        with pytest.raises(ValueError, match="r00000c00000"):
+            write_bands(tmp_path / "a.tif", pixels, names)
+    with pytest.raises(ValueError, match="uint16"):
+        write_bands(tmp_path / "a.tif", pixels.astype(np.float32), ("a", "b"), dtype="uint16", nodata=65535)
+    assert not list(tmp_path.iterdir())

@@ -121,6 +121,8 @@ def test_the_interpreter_does_not_see_the_map(source: ClassMap) -> None:
     with sqlite3.connect(path) as connection:
         style = connection.execute("SELECT styleQML FROM layer_styles").fetchone()[0]
     assert 'value="marsh &lt;b&gt;"' in style
+    layers = [name for name, _ in pyogrio.list_layers(path)]
+    assert set(layers) <= {"sample", "layer_styles"}, "QGIS would ask which of them to open"
 
 
 def test_a_filled_sample_is_never_overwritten(source: ClassMap) -> None:
@@ -158,6 +160,9 @@ def test_a_map_that_was_changed_is_said_and_assessed(source: ClassMap, tmp_path:
         result = assess(other, path)
     assert result["map_changed"]
     assert result["overall"]["value"] == pytest.approx(1)
+    assert result["overall"]["low"] < 0.995
+    mapped = {row["class"]: row["mapped_ha"] for row in result["classes"]}
+    assert mapped["bog & fen"] == pytest.approx(300, rel=1e-3), "of the map that is assessed"
 
 
 def test_units_that_nobody_filled(source: ClassMap) -> None:
@@ -188,6 +193,78 @@ def test_classes_that_the_map_lacks_count_against_it(source: ClassMap) -> None:
     row = result["classes"][-1]
     assert (row["class"], row["code"], row["seen"], row["users"]) == ("beaver pond", None, 5, None)
     assert row["producers"]["value"] == 0
+
+
+def test_spelling_is_forgiven_where_it_is_plain(source: ClassMap) -> None:
+    path = sampled(source, units=100, least=30)
+    fill(path)
+    expected = assess(source, path)["overall"]
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE sample SET reference = 'Bog_&  FEN' WHERE reference = 'bog & fen' AND unit % 2")
+        connection.execute("UPDATE sample SET reference = '5' WHERE reference = 'upland' AND unit % 2")
+    assert assess(source, path)["overall"] == expected
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE sample SET certainty = 'high'")
+    with pytest.raises(AssessmentError, match="No value of certainty is a class of the map: high"):
+        assess(source, path, class_field="certainty")
+
+
+def test_moved_points_are_refused(source: ClassMap, tmp_path: Path) -> None:
+    path = sampled(source, units=60, least=10)
+    fill(path)
+    table = pyogrio.read_dataframe(path, layer="sample")
+    table.loc[table["unit"] == 5, "geometry"] = table.geometry[table["unit"] == 5].translate(500)
+    moved = tmp_path / "moved.gpkg"
+    moved.write_bytes(path.read_bytes())
+    pyogrio.write_dataframe(table, moved, layer="sample", append=False)
+    assert read_design(moved) is not None
+    with pytest.raises(
+        AssessmentError, match=r"1 points of moved.gpkg do not lie in the pixel that was drawn, among them 5"
+    ):
+        assess(source, moved)
+
+
+def test_simple_samples_with_too_few_of_a_class_say_so(source: ClassMap) -> None:
+    path = sampled(source, kind="simple", units=20)
+    fill(path)
+    with pytest.warns(ReferenceWarning, match="classes are not used as strata"):
+        result = assess(source, path)
+    assert not result["poststratified"]
+
+
+def test_no_interval_is_of_zero_width(tmp_path: Path) -> None:
+    (tmp_path / "right").mkdir()
+    right = open_class_map(write_map(tmp_path / "right", truth()))
+    path = sampled(right, units=700, least=60)
+    fill(path)
+    for row in assess(right, path)["classes"]:
+        for figure in ("hectares", "users", "producers"):
+            assert row[figure]["high"] > row[figure]["low"], (row["class"], figure)
+
+
+def test_designs_that_cannot_be_are_explained(source: ClassMap, tmp_path: Path) -> None:
+    with pytest.raises(AssessmentError, match="1,000,000 units are wanted, and the map has 209,600 pixels"):
+        draw(source, Wish(units=1_000_000))
+    assert len(draw(source, Wish(kind="systematic", units=333)).rows) == 333
+    # an allocation other than the best needs more units for the same standard error
+    best, equal = (len(draw(source, Wish(target_se=0.02, allocation=kind)).rows) for kind in ("neyman", "equal"))
+    assert best < equal
+    far = geopandas.GeoDataFrame(geometry=geopandas.GeoSeries.from_wkt(["POINT (0 0)"], crs="EPSG:32620"))
+    far.to_file(tmp_path / "far.gpkg")
+    with pytest.warns(ReferenceWarning, match="lies nowhere near the map"):
+        draw(source, Wish(units=50, away_from=tmp_path / "far.gpkg", away_m=100))
+    with pytest.raises(AssessmentError, match=r"ha of classes.tif lie within 1e\+07 m"):
+        draw(source, Wish(units=50, away_from=tmp_path / "far.gpkg", away_m=1e7))
+    with pytest.raises(UsageError, match="not the name of a GeoPackage"):
+        write_sample(tmp_path / "x.csv", draw(source, Wish(units=50)), source.grid)
+
+
+def test_another_sample_is_no_second_interpretation(source: ClassMap, tmp_path: Path) -> None:
+    path = sampled(source, units=60, least=10)
+    fill(path)
+    write_sample(tmp_path / "other.gpkg", draw(source, Wish(units=60, seed=9)), source.grid)
+    with pytest.raises(AssessmentError, match=r"other.gpkg is not the same sample as sample.gpkg"):
+        assess(source, path, second=tmp_path / "other.gpkg")
 
 
 def test_copied_points_are_refused(source: ClassMap) -> None:
@@ -241,12 +318,22 @@ def test_through_the_front_door(source: ClassMap, tmp_path: Path) -> None:
     done = run_here(["sample", "--map", str(source.path), "--target-se", "0.03", "--least", "20", "--json"])
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said["units"] == 209  # (0.433 / 0.03)^2
+    # (0.433 / 0.03)^2 are 209; 20 of the marsh are more than its share, and the others need theirs
+    assert said["units"] == 225
     fill(Path(said["sample"]))
     done = run_here(["assess", "--map", str(source.path), "--reference", said["sample"]])
     assert done.returncode == 0, done.stderr
     assert "Overall accuracy: " in done.stdout
     assert (tmp_path / "assessment" / "accuracy.csv").read_bytes().count(b"\r\n") == 4
-    done = run_here(["sample", "--map", str(source.path), "--units", "10", "--expected", "swamp=0.5"])
+    done = run_here(["sample", "--map", str(source.path), "--target-se", "0.1", "--expected", "swamp=0.5"])
     assert "--expected names swamp" in done.stderr
     assert done.returncode == 2
+    for idle in (["--design", "simple", "--least", "5"], ["--expected", "upland=0.5"], ["--away-m", "5"]):
+        done = run_here(["sample", "--map", str(source.path), "--units", "10", *idle])
+        assert "would change nothing here" in done.stderr, idle
+    # what is filled in must not lie in the folder that the next map replaces
+    (tmp_path / "space" / "map").mkdir(parents=True)
+    (tmp_path / "space" / "recipe.yaml").touch()
+    moved = source.path.rename(tmp_path / "space" / "map" / "classes.tif")
+    done = run_here(["sample", "--map", str(moved), "--units", "20", "--json"])
+    assert Path(json.loads(done.stdout)["sample"]) == tmp_path / "space" / "sample.gpkg"

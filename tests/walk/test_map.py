@@ -14,7 +14,21 @@ from tests.walk.conftest import Run
 from wetmap.cube import Cube
 from wetmap.geo import Grid
 
-PRODUCTS = ["areas.csv", "classes.qml", "classes.tif", "classes.tif.aux.xml", "confidence.qml", "confidence.tif"]
+PRODUCTS = [
+    "areas.csv",
+    "classes.qml",
+    "classes.tif",
+    "classes.tif.aux.xml",
+    "clear_count.qml",
+    "clear_count.tif",
+    "confidence.qml",
+    "confidence.tif",
+    "entropy.qml",
+    "entropy.tif",
+]
+
+#: What says what these are, made after them.
+TOLD = ["map.json", "map.qgz", "report.html"]
 
 
 def the_cube(folder: Path) -> Cube:
@@ -23,7 +37,7 @@ def the_cube(folder: Path) -> Cube:
 
 def test_products_are_there_and_nothing_half_written(small: Path) -> None:
     names = sorted(path.name for path in (small / "space/map").iterdir())
-    assert names == sorted([*PRODUCTS, "manifest.json", "report.html"])
+    assert names == sorted([*PRODUCTS, *TOLD, "manifest.json"])
     leftovers = [path for path in (small / "space").rglob("*") if path.name.startswith((".tmp-", ".old-"))]
     assert leftovers == []
     assert (small / "space/model/weights.safetensors").exists()
@@ -44,6 +58,16 @@ def test_map_is_on_the_grid_and_says_what_it_is(small: Path) -> None:
     assert set(np.unique(classes)) == {0, 1, 2, 3}
     np.testing.assert_array_equal(classes == 0, confidence == 255)
     assert confidence[classes > 0].min() >= 33
+    with rasterio.open(small / "space/map/entropy.tif") as source:
+        entropy = source.read(1)
+        assert "SIMULATED" in source.tags()
+    np.testing.assert_array_equal(classes == 0, entropy == 255)
+    assert entropy[confidence == 100].max() < entropy[confidence < 50].min()
+    with rasterio.open(small / "space/map/clear_count.tif") as source:
+        looks = source.read(1)
+        assert (source.descriptions, source.nodata) == (("summer",), 65535)
+    np.testing.assert_array_equal(classes == 0, looks == 65535)
+    assert 1 <= looks[classes > 0].max() <= 5, "a simulated scene every 20 days of three months"
 
 
 def test_every_pixel_of_the_area_is_mapped_and_no_other(small: Path) -> None:
@@ -94,6 +118,19 @@ def test_report_is_one_offline_page(small: Path) -> None:
     assert str(small) not in page
 
 
+def test_item_describes_every_file_of_the_folder(small: Path) -> None:
+    folder = small / "space/map"
+    text = (folder / "map.json").read_text()
+    item = json.loads(text)
+    assert {asset["href"] for asset in item["assets"].values()} == {
+        f"./{path.name}" for path in folder.iterdir() if path.name not in {"map.json", "manifest.json"}
+    }
+    assert all(asset["file:size"] == (folder / name).stat().st_size for name, asset in item["assets"].items())
+    assert item["properties"]["wetmap:simulated"] is True
+    assert item["properties"]["start_datetime"][:4] == "2021"
+    assert str(small) not in text
+
+
 def test_blocks_and_workers_change_no_byte(small: Path, tmp_path: Path, wetmap: Run) -> None:
     """64 px blocks with one worker made the map; 100 px with two and 512 px with one must make the same files."""
     import shutil
@@ -105,7 +142,7 @@ def test_blocks_and_workers_change_no_byte(small: Path, tmp_path: Path, wetmap: 
             shutil.rmtree(copy / "space/stages" / stage)
         shutil.rmtree(copy / "space/map")
         wetmap("predict", "--workspace", copy / "space", "--block-px", str(block_px), "--workers", str(workers))
-        for name in [*PRODUCTS, "report.html"]:
+        for name in [*PRODUCTS, *TOLD]:
             assert (copy / "space/map" / name).read_bytes() == (small / "space/map" / name).read_bytes(), (
                 name,
                 block_px,

@@ -43,6 +43,42 @@ def sample_size(sizes: Sequence[float], users: Sequence[float], target_se: float
     return math.ceil((float(share @ _spread(users)) / target_se) ** 2 - 1e-9)
 
 
+def smallest_sample(
+    sizes: Sequence[float], users: Sequence[float], target_se: float, kind: Allocation, *, least: int = 0
+) -> int:
+    """Fewest units with which an allocation is expected to reach a standard error of the overall accuracy.
+
+    For ``neyman`` that is about ``sample_size``; other allocations need more.
+
+    Args:
+        sizes: Pixels of each stratum, (H,).
+        users: User's accuracy expected in each stratum, 0-1, (H,).
+        target_se: Standard error wanted, 0-1.
+        kind: How units are divided.
+        least: Fewest units of a stratum.
+
+    Raises:
+        AssessmentError: As ``sample_size``.
+    """
+    held = [number for number, size in enumerate(sizes) if size > 0]
+    pixels, right = [sizes[number] for number in held], [users[number] for number in held]
+    share = np.array(pixels) / sum(pixels)
+
+    def reached(units: int) -> bool:
+        each = allocate(units, pixels, kind, users=right, least=least)
+        return float(np.sum(share**2 * _spread(right) ** 2 / each)) <= target_se**2 * (1 + 1e-9)
+
+    floor = int(sum(min(size, max(least, LEAST_UNITS)) for size in pixels))
+    low, high = floor - 1, max(floor, sample_size(pixels, right, target_se))
+    most = int(sum(pixels))
+    while high < most and not reached(high):
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
+
+
 def allocate(
     units: int, sizes: Sequence[float], kind: Allocation, *, users: Sequence[float] | None = None, least: int = 0
 ) -> Ints:

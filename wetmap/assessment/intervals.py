@@ -3,7 +3,9 @@
 The textbook interval, estimate -+ 1.96 standard errors, rests on many counts. A rare class is often seen only a few
 times outside its own stratum, and then the interval covers the truth in 60 to 93 of 100 samples instead of 95 (``python
 benchmarks/coverage.py``); where nothing was seen it has no width at all. Here each stratum's shares get a Dirichlet
-posterior, whose prior counts together as one sample unit, and the interval is that of the weighted sum of draws.
+posterior, whose prior counts together as one sample unit, and the interval is that of the weighted sum of draws. For
+the overall accuracy that prior would pull all strata to the same side; it gets the score interval of as many units of a
+simple random sample as the design is worth.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wetmap.assessment.estimate import Estimate, Estimates, Sample, weights
+from wetmap.assessment.estimate import Z95, Estimate, Estimates, Sample, weights
 
 Floats = NDArray[np.float64]
-Method = Literal["normal", "posterior"]
+Method = Literal["normal", "posterior", "score"]
 
 #: From this effective number of units on the textbook interval covers as promised (``benchmarks/coverage.py``).
 ENOUGH = 100.0
@@ -35,7 +37,7 @@ class Interval:
     high: float
     """Upper end."""
     method: Method
-    """``normal`` (textbook) or ``posterior``."""
+    """``normal`` (textbook), ``posterior``, or ``score``."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,13 @@ def intervals(sample: Sample, estimates: Estimates, *, method: Method | None = N
     classes = range(sample.classes)
 
     def made(one: Estimate, draws: Floats, units: NDArray[np.bool_]) -> Interval:
-        chosen = method or ("normal" if effective_count(sample, units) >= ENOUGH else "posterior")
-        return _interval(one, draws, chosen)
+        enough = one.se > 0 and effective_count(sample, units) >= ENOUGH
+        return _interval(one, draws, method or ("normal" if enough else "posterior"))
 
     wrong = sample.mapped != sample.reference
     with np.errstate(invalid="ignore", divide="ignore"):
         return Intervals(
-            made(estimates.overall, agreed.sum(axis=1), wrong),
+            score(sample, estimates.overall) if method is None else made(estimates.overall, agreed.sum(axis=1), wrong),
             tuple(made(estimates.users[k], agreed[:, k] / mapped[:, k], (sample.mapped == k) & wrong) for k in classes),
             tuple(
                 made(estimates.producers[k], agreed[:, k] / seen[:, k], (sample.reference == k) & wrong)
@@ -79,6 +81,19 @@ def intervals(sample: Sample, estimates: Estimates, *, method: Method | None = N
             ),
             tuple(made(estimates.area[k], seen[:, k], sample.reference == k) for k in classes),
         )
+
+
+def score(sample: Sample, one: Estimate) -> Interval:
+    """The score interval (Wilson 1927) of a share, with the effective sample size p (1 - p) / variance.
+
+    Korn and Graubard (1998), Survey Methodology 24(2), 193-201, take that size for designs of any kind. Where all units
+    agree there is no variance, and the size is that of their weights (Kish).
+    """
+    share, units = one.value, effective_count(sample, np.ones(sample.stratum.size, dtype=np.bool_))
+    size = share * (1 - share) / one.se**2 if one.se > 0 else units
+    middle = (share + Z95**2 / (2 * size)) / (1 + Z95**2 / size)
+    half = Z95 / (1 + Z95**2 / size) * np.sqrt(share * (1 - share) / size + Z95**2 / (4 * size**2))
+    return Interval(max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)), "score")
 
 
 def posterior(sample: Sample) -> Floats:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
 
 from wetmap.cli.options import AoiOption, JsonOption, RecipeOption, WorkspaceOption, resolve_recipe
 from wetmap.errors import UsageError
+
+#: Distance kept from the polygons of --away-from where none is given, metres.
+AWAY_M = 100.0
 
 MapOption = Annotated[
     Path | None,
@@ -19,7 +23,9 @@ MapOption = Annotated[
 def map_of(path: Path | None, aoi: Path | None, workspace: Path | None, recipe: Path | None) -> tuple[Path, Path]:
     """The map that a verb is about, and the folder for what it writes beside others."""
     if path is not None and workspace is None and aoi is None and recipe is None:
-        return path, path.parent
+        folder = path.absolute().parent
+        # a workspace replaces its folder map/ with every new map, and what somebody filled in must not go with it
+        return path, folder.parent if folder.name == "map" and (folder.parent / "recipe.yaml").exists() else folder
     root = resolve_recipe(recipe, workspace, {"aoi": aoi}).root
     found = path or root / "map" / "classes.tif"
     if not found.exists():
@@ -56,9 +62,13 @@ def sample(
         typer.Option("--design", help="By class of the map, anywhere at random, or on a grid with a random start."),
     ] = "stratified",
     allocation: Annotated[
-        Literal["proportional", "equal", "neyman"],
-        typer.Option("--allocation", help="How points are divided among the classes of the map."),
-    ] = "proportional",
+        Literal["proportional", "equal", "neyman"] | None,
+        typer.Option(
+            "--allocation",
+            help="How points are divided among the classes of the map [default: proportional].",
+            show_default=False,
+        ),
+    ] = None,
     expected: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,7 +77,9 @@ def sample(
             show_default=False,
         ),
     ] = None,
-    least: Annotated[int, typer.Option("--least", min=0, help="Fewest points of a class of the map.")] = 0,
+    least: Annotated[
+        int | None, typer.Option("--least", min=0, help="Fewest points of a class of the map.", show_default=False)
+    ] = None,
     away_from: Annotated[
         Path | None,
         typer.Option(
@@ -76,7 +88,9 @@ def sample(
             show_default=False,
         ),
     ] = None,
-    away_m: Annotated[float, typer.Option("--away-m", min=0, help="How far, metres.")] = 100.0,
+    away_m: Annotated[
+        float | None, typer.Option("--away-m", min=0, help="How far, metres [default: 100].", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -88,16 +102,17 @@ def sample(
 
     path, folder = map_of(map_file, aoi, workspace, recipe)
     target = output or folder / "sample.gpkg"
+    _refuse_idle(design, allocation, least, expected, target_se, away_from, away_m)
     wish = Wish(
         kind=design,
         units=units,
         target_se=target_se,
-        allocation=allocation,
-        expected=dict(_pair(text) for text in expected or []),
-        least=least,
+        allocation=allocation or "proportional",
+        expected=_pairs(expected or []),
+        least=least or 0,
         seed=seed,
         away_from=away_from,
-        away_m=away_m,
+        away_m=AWAY_M if away_m is None else away_m,
     )
     with listening(as_json=as_json):
         source = open_class_map(path)
@@ -108,14 +123,49 @@ def sample(
     result = {"verb": "sample", "sample": str(target), "design": drawn.kind, "units": len(drawn.rows), "strata": rows}
     text = [f"{len(drawn.rows)} points, {drawn.kind}:"]
     text += [f"  {row['class']}: {row['units']} points for {row['hectares']:,.0f} ha" for row in rows]
-    if drawn.away_m:
+    if drawn.away_m is not None:
         text.append(f"{drawn.left_out_ha:,.0f} ha are nearer than {drawn.away_m:g} m and are not sampled.")
     text += [
         f"Sample: {target}",
         "Open it in QGIS and fill the field reference of every point, from imagery or in the field, without looking at "
-        f"the map. Then: wetmap assess --map {path} --reference {target}",
+        f"the map. Then: wetmap assess --map {quote(str(path))} --reference {quote(str(target))}",
     ]
     emit(result, text, as_json=as_json)
+
+
+def _refuse_idle(
+    design: str,
+    allocation: str | None,
+    least: int | None,
+    expected: list[str] | None,
+    target_se: float | None,
+    away_from: Path | None,
+    away_m: float | None,
+) -> None:
+    """Options that would change nothing are refused: who gave them meant something."""
+    idle = []
+    if design != "stratified":
+        idle += [name for name, given in (("--allocation", allocation), ("--least", least)) if given is not None]
+    if expected and target_se is None and allocation != "neyman":
+        idle.append("--expected")
+    if away_m is not None and away_from is None:
+        idle.append("--away-m")
+    if idle:
+        raise UsageError(
+            f"{' and '.join(idle)} would change nothing here.",
+            do="--allocation and --least belong to --design stratified, --expected to --target-se or to --allocation "
+            "neyman, --away-m to --away-from.",
+        )
+
+
+def _pairs(texts: list[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in texts:
+        name, value = _pair(text)
+        if name in found:
+            raise UsageError(f"--expected names {name} twice.", do="Give each class once.")
+        found[name] = value
+    return found
 
 
 def _pair(text: str) -> tuple[str, float]:

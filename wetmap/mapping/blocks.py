@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from wetmap.errors import UsageError
 from wetmap.geo.grid import Block
+from wetmap.mapping.layers import NOTHING, Keep, Layers
 
 
 class TileGeometry(Protocol):
@@ -79,6 +80,10 @@ class BlockMap:
     """Probability of that class (height, width), 0-1."""
     valid: NDArray[np.bool_]
     """Pixels in the area that any sensor observed (height, width)."""
+    probabilities: NDArray[np.uint8] | None = None
+    """Of all classes, (K, height, width), percent, 255 where not valid; None if not asked for, or nothing is valid."""
+    entropy: NDArray[np.uint8] | None = None
+    """Their normalised entropy, (height, width), percent of the most, 255 where not valid; None as above."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ def map_block(
     inside: NDArray[np.bool_],
     *,
     turn: AbstractContextManager[object] | None = None,
+    keep: Keep = NOTHING,
 ) -> BlockMap:
     """Map a block.
 
@@ -134,10 +140,11 @@ def map_block(
         inside: Pixels of the block that lie in the area, (height, width).
         turn: Held while the model works, and not while reading: with a lock, one block is read while another is
             inferred. None: nothing is waited for.
+        keep: What is kept of the answer beside that.
 
     Returns:
-        Class index, probability of that class, and validity, each (height, width). Of equal probabilities the first
-        class wins.
+        Class index, probability of that class, and validity, each (height, width), and what ``keep`` asks for. Of equal
+        probabilities the first class wins.
 
     Raises:
         UsageError: The model repeats the edge beyond the grid, and the reader does not know where the grid ends.
@@ -148,13 +155,16 @@ def map_block(
     if held is None:
         return BlockMap(index, probability, valid)
     tile, margin = predictor.geometry.tile, predictor.geometry.margin
+    layers = Layers(keep, valid)
     with nullcontext() if turn is None else turn:
         for y, x in _tiles(valid, tile):
             around = held.cut(block.y0 + y - margin, block.x0 + x - margin, tile + 2 * margin)
-            answer = predictor.tile_probabilities(*around)[0, :, : block.height - y, : block.width - x]
+            whole = predictor.tile_probabilities(*around)[0]
+            answer = whole[:, : block.height - y, : block.width - x]
             index[y : y + tile, x : x + tile] = answer.argmax(axis=0)
             probability[y : y + tile, x : x + tile] = answer.max(axis=0)
-    return BlockMap(index, probability, valid)
+            layers.add(whole, y, x)
+    return BlockMap(index, probability, valid, layers.probabilities, layers.entropy)
 
 
 def read_block(

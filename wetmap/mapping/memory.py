@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from wetmap.mapping.blocks import TileGeometry, whole_tiles
+from wetmap.mapping.layers import Keep
 
 #: Bytes of a feature as the engine holds it (float32) and as the cube stores it (int16).
 HELD_BYTES, STORED_BYTES = 4, 2
@@ -32,6 +33,7 @@ def block_bytes(
     With s the block's side with margins, t a tile's, T without, C bands, L layers and K classes: while reading
     ``s^2 (6 C + 2 L + 1)`` and the chunks being decoded, packed and unpacked; afterwards ``s^2 (4 C + L)``, one tile
     with its answers ``t^2 (4 C + L) + 24 K T^2``, and the model's own; in both 8 bytes for each of the block's pixels.
+    What is kept of the answer beside its class is not in it: see `kept_bytes`.
 
     Args:
         bands: Bands of the cube.
@@ -50,3 +52,12 @@ def block_bytes(
     reading = side**2 * (pixel + bands * STORED_BYTES + layers + 1) + decoding
     tile = tile_side**2 * pixel + geometry.tile**2 * classes * ANSWER_BYTES
     return block**2 * BLOCK_PIXEL_BYTES + max(reading, side**2 * pixel + tile + allowance)
+
+
+def kept_bytes(keep: Keep, classes: int, block_px: int, geometry: TileGeometry) -> int:
+    """What the layers that are kept beside the class add to `block_bytes`, bytes: nothing where none is asked for.
+
+    The arrays of the block, in 8 bits. What they take of a tile while they are made, 24 bytes per pixel, is less than
+    the answer's own roundabout through float64 took before it, which is counted (`ANSWER_BYTES`).
+    """
+    return whole_tiles(block_px, geometry.tile) ** 2 * keep.pixel_bytes(classes)

@@ -21,6 +21,8 @@ from wetmap.geo import Block, Grid
 
 #: Value of pixels without a class.
 NO_CLASS = 0
+#: Classes without a name that a map may have, at most: more are a measure, not classes.
+MOST_UNNAMED = 60
 #: Rows that are read at a time, pixels.
 STRIP_PX = 512
 
@@ -72,9 +74,17 @@ def open_class_map(path: Path) -> ClassMap:
     """
     with _opened(path) as raster:
         a = raster.transform
-        if raster.dtypes[0] != "uint8" or raster.crs is None or a.b or a.d or abs(a.a + a.e) > 1e-9 * a.a:
+        if (
+            raster.count != 1
+            or raster.dtypes[0] != "uint8"
+            or raster.crs is None
+            or a.b
+            or a.d
+            or abs(a.a + a.e) > 1e-9 * a.a
+        ):
             raise SourceError(
-                f"{path} is not a map of classes: 8-bit codes, a CRS and square pixels with north up are needed.",
+                f"{path} is not a map of classes: one band of 8-bit codes, a CRS and square pixels with north up are "
+                "needed.",
                 do="Give the classes.tif of a finished map.",
             )
         code, simulated = raster.crs.to_epsg(), "SIMULATED" in raster.tags()
@@ -84,6 +94,11 @@ def open_class_map(path: Path) -> ClassMap:
     named = _table(path)
     occurring = {int(c) for _, codes in bare.strips() for c in np.unique(codes)} - {NO_CLASS}
     missing = sorted(occurring - {row.code for row in named})
+    if 255 in missing or len(missing) > MOST_UNNAMED:
+        raise SourceError(
+            f"{path} is not a map of classes: it holds {len(occurring)} values, {len(missing)} of them without a name.",
+            do="Give the classes.tif of a finished map.",
+        )
     others = tuple(MapClass(code, f"class {code}", palette_colour(f"class {code}", code)) for code in missing)
     return ClassMap(path, grid, (*named, *others), simulated)
 

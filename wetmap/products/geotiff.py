@@ -51,8 +51,8 @@ class Layer(TypedDict):
     """How coarser pixels are made; nodata takes no part."""
     colours: Mapping[int, str] | None
     """``#rrggbb`` by pixel value, for ``uint8`` classes; None for no colour table."""
-    description: str
-    """Name of the band in a GIS."""
+    description: str | tuple[str, ...]
+    """Name of the band in a GIS; or the names of several, one each."""
     tags: Mapping[str, str]
     """Metadata of the file, by name."""
 
@@ -65,8 +65,8 @@ def write_cog(path: Path, grid: Grid, read: Callable[[Block], ArrayLike], **laye
     Args:
         path: The file; an old one is replaced in one step at the end, and stays if anything fails.
         grid: The raster's grid.
-        read: Pixels of a block of the grid, (height, width), of a type that fits ``dtype``; called once per window
-            of 512 px, row by row from the grid's origin.
+        read: Pixels of a block of the grid, (height, width), or (band, height, width) where ``description`` is a tuple,
+            of a type that fits ``dtype``; called once per window of 512 px, row by row from the grid's origin.
         layer: What kind of raster it is, by keyword: see `Layer`.
 
     Raises:
@@ -81,7 +81,7 @@ def write_cog(path: Path, grid: Grid, read: Callable[[Block], ArrayLike], **laye
             checksum = _write_tiles(tiles, path, grid, read, layer)
             with _disk_errors(path):
                 rasterio.shutil.copy(tiles, fresh, **_cog_options(layer))
-                if _checksum(fresh, grid) != checksum:
+                if _checksum(fresh, grid, _bands(layer)) != checksum:
                     raise OSError(errno.EIO, "what was written is not what is read back")
         with _disk_errors(path):
             fresh.replace(path)
@@ -91,10 +91,11 @@ def write_cog(path: Path, grid: Grid, read: Callable[[Block], ArrayLike], **laye
 
 def _write_tiles(tiles: Path, product: Path, grid: Grid, read: Callable[[Block], ArrayLike], layer: Layer) -> int:
     """Stream the raster into a tiled GeoTIFF, on the way to ``product``; returns the checksum of its pixels."""
+    bands, names = _bands(layer), _names(layer)
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "dtype": layer["dtype"],
-        "count": 1,
+        "count": len(names),
         "height": grid.height,
         "width": grid.width,
         "crs": grid.crs,
@@ -107,6 +108,8 @@ def _write_tiles(tiles: Path, product: Path, grid: Grid, read: Callable[[Block],
         "zlevel": 1,
         "bigtiff": "if_safer",
     }
+    if len(names) > 1:  # three bands are no picture, and the fourth is no transparency
+        profile |= {"photometric": "minisblack", "alpha": "no"}
     checksum = 0
     with contextlib.ExitStack() as stack:
         with _disk_errors(product):
@@ -114,10 +117,10 @@ def _write_tiles(tiles: Path, product: Path, grid: Grid, read: Callable[[Block],
             stack.callback(_abandon, target)
             _describe(target, layer)
         for block in grid.blocks(TILE_PX):
-            pixels = _fitting(read(block), block, layer["dtype"])
+            pixels = _fitting(read(block), block, layer)
             checksum = zlib.crc32(pixels.data, checksum)
             with _disk_errors(product):
-                target.write(pixels, 1, window=_window(block))
+                target.write(pixels, bands, window=_window(block))
         with _disk_errors(product):
             target.close()
     return checksum
@@ -135,8 +138,20 @@ def _describe(target: Any, layer: Layer) -> None:
     if colours is not None:
         target.write_colormap(1, {value: (*_rgb(colour), 255) for value, colour in sorted(colours.items())})
         target.colorinterp = [ColorInterp.palette]
-    target.set_band_description(1, layer["description"])
+    for number, name in enumerate(_names(layer), start=1):
+        target.set_band_description(number, name)
     target.update_tags(**layer["tags"])
+
+
+def _names(layer: Layer) -> tuple[str, ...]:
+    description = layer["description"]
+    return (description,) if isinstance(description, str) else description
+
+
+def _bands(layer: Layer) -> int | list[int]:
+    """What rasterio calls the bands: one number for pixels without a band axis, else a list."""
+    description = layer["description"]
+    return 1 if isinstance(description, str) else list(range(1, len(description) + 1))
 
 
 def _cog_options(layer: Layer) -> dict[str, str]:
@@ -156,20 +171,19 @@ def _cog_options(layer: Layer) -> dict[str, str]:
     }
 
 
-def _fitting(pixels: ArrayLike, block: Block, dtype: str) -> NDArray[Any]:
-    array = np.asarray(pixels)
-    if array.shape != (block.height, block.width) or not np.can_cast(array.dtype, np.dtype(dtype), casting="same_kind"):
-        raise ValueError(
-            f"block {block.name} is {array.dtype} {array.shape}, and should be {dtype} {(block.height, block.width)}"
-        )
+def _fitting(pixels: ArrayLike, block: Block, layer: Layer) -> NDArray[Any]:
+    array, dtype, bands = np.asarray(pixels), layer["dtype"], _bands(layer)
+    shape = (*(() if isinstance(bands, int) else (len(bands),)), block.height, block.width)
+    if array.shape != shape or not np.can_cast(array.dtype, np.dtype(dtype), casting="same_kind"):
+        raise ValueError(f"block {block.name} is {array.dtype} {array.shape}, and should be {dtype} {shape}")
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def _checksum(path: Path, grid: Grid) -> int:
+def _checksum(path: Path, grid: Grid, bands: int | list[int]) -> int:
     checksum = 0
     with rasterio.open(path) as source:
         for block in grid.blocks(TILE_PX):
-            checksum = zlib.crc32(source.read(1, window=_window(block)).data, checksum)
+            checksum = zlib.crc32(source.read(bands, window=_window(block)).data, checksum)
     return checksum
 
 

@@ -1,7 +1,7 @@
 """A sample of a map as a GeoPackage: points to fill in QGIS, and the design that they were drawn by.
 
 The interpreter sees where to look, and neither the map's class nor the stratum: who knows the answer of the map tends
-to give it again. Both are in the table ``design``, with the map's checksum.
+to give it again. Both are in the file's metadata, with the map's checksum.
 """
 
 from __future__ import annotations
@@ -27,13 +27,35 @@ from wetmap.errors import ReferenceDataError, UsageError
 from wetmap.geo import Grid
 from wetmap.products.style import QGIS_VERSION, xml_text
 
-#: The layer to fill, and the table that holds the design.
-LAYER, DESIGN = "sample", "design"
+#: The layer to fill, and what marks the row of the file's metadata that holds the design.
+LAYER, STANDARD = "sample", "https://wetmap.invalid/sample-design"
 #: Columns that the interpreter fills.
 REFERENCE, CERTAINTY, INTERPRETER, NOTE = "reference", "certainty", "interpreter", "note"
 CERTAINTIES = ("high", "medium", "low")
-#: Version of the design table.
+#: How QGIS writes an empty value in a list of values.
+NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
+#: Version of the design.
 VERSION = 1
+
+
+#: OGC 12-128r17, annex F.8 "Metadata".
+_METADATA = """
+CREATE TABLE IF NOT EXISTS gpkg_metadata (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+  md_scope TEXT NOT NULL DEFAULT 'dataset', md_standard_uri TEXT NOT NULL,
+  mime_type TEXT NOT NULL DEFAULT 'text/xml', metadata TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS gpkg_metadata_reference (reference_scope TEXT NOT NULL, table_name TEXT, column_name TEXT,
+  row_id_value INTEGER, timestamp DATETIME NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')),
+  md_file_id INTEGER NOT NULL, md_parent_id INTEGER,
+  CONSTRAINT crmr_mfi_fk FOREIGN KEY (md_file_id) REFERENCES gpkg_metadata(id),
+  CONSTRAINT crmr_mpi_fk FOREIGN KEY (md_parent_id) REFERENCES gpkg_metadata(id));
+CREATE TABLE IF NOT EXISTS gpkg_extensions (table_name TEXT, column_name TEXT, extension_name TEXT NOT NULL,
+  definition TEXT NOT NULL, scope TEXT NOT NULL,
+  CONSTRAINT ge_tce UNIQUE (table_name, column_name, extension_name));
+INSERT INTO gpkg_extensions VALUES ('gpkg_metadata', NULL, 'gpkg_metadata',
+  'http://www.geopackage.org/spec120/#extension_metadata', 'read-write');
+INSERT INTO gpkg_extensions VALUES ('gpkg_metadata_reference', NULL, 'gpkg_metadata',
+  'http://www.geopackage.org/spec120/#extension_metadata', 'read-write')
+"""
 
 
 @dataclass(frozen=True)
@@ -66,8 +88,8 @@ class Design:
     """Classes that the interpreter can choose."""
     strata: tuple[Stratum, ...]
     """The classes of the map, each with its size; units are those drawn from it."""
-    away_m: float
-    """Distance kept from training polygons, metres; the figures then describe the remaining area alone."""
+    away_m: float | None
+    """Distance kept from training polygons, metres, or None; the figures then describe the remaining area alone."""
     left_out_ha: float
     """Area that is so near, hectares."""
     rows: tuple[int, ...]
@@ -114,8 +136,12 @@ def write_sample(path: Path, design: Design, grid: Grid) -> None:
         grid: The map's grid.
 
     Raises:
-        UsageError: The file exists.
+        UsageError: The file exists, is not called .gpkg, or its folder is not there.
     """
+    if path.suffix.lower() != ".gpkg" or not path.parent.is_dir():
+        raise UsageError(
+            f"{path} is not the name of a GeoPackage in a folder that is there.", do="Name a .gpkg with --output."
+        )
     if path.exists():
         raise UsageError(
             f"{path} exists, and somebody may have worked on it.", do="Name another file with --output, or move it."
@@ -138,27 +164,34 @@ def write_sample(path: Path, design: Design, grid: Grid) -> None:
     temporary.unlink(missing_ok=True)
     pyogrio.write_dataframe(table, temporary, layer=LAYER, driver="GPKG")
     with contextlib.closing(sqlite3.connect(temporary)) as connection, connection:
-        _add_table(connection, DESIGN, "(id INTEGER PRIMARY KEY, content TEXT)")
-        connection.execute(f"INSERT INTO {DESIGN} VALUES (1, ?)", (design.to_text(),))  # noqa: S608 - our own name
-        _add_table(
-            connection,
-            "layer_styles",
-            "(id INTEGER PRIMARY KEY, f_table_catalog TEXT, f_table_schema TEXT, f_table_name TEXT, "
-            "f_geometry_column TEXT, styleName TEXT, styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, "
-            "description TEXT, owner TEXT, ui TEXT, update_time DATETIME)",
+        _add_metadata(connection, design.to_text())
+        connection.execute(
+            "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY, f_table_catalog TEXT, f_table_schema TEXT, "
+            "f_table_name TEXT, f_geometry_column TEXT, styleName TEXT, styleQML TEXT, styleSLD TEXT, "
+            "useAsDefault BOOLEAN, description TEXT, owner TEXT, ui TEXT, update_time DATETIME)"
+        )
+        connection.execute(
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier, srs_id) "
+            "VALUES ('layer_styles', 'attributes', 'layer_styles', 0)"
         )
         connection.execute(
             "INSERT INTO layer_styles VALUES (1, '', '', ?, 'geom', 'interpret', ?, '', 1, '', '', NULL, '')",
-            (LAYER, form_style(design.classes)),
+            (LAYER, form_style(design.classes, grid.res_m)),
         )
     temporary.replace(path)
 
 
-def _add_table(connection: sqlite3.Connection, name: str, columns: str) -> None:
-    connection.execute(f"CREATE TABLE {name} {columns}")
+def _add_metadata(connection: sqlite3.Connection, text: str) -> None:
+    """Put the design where a GeoPackage keeps metadata."""
+    for statement in _METADATA.split(";\n"):
+        connection.execute(statement)
+    row = connection.execute(
+        "INSERT INTO gpkg_metadata (md_scope, md_standard_uri, mime_type, metadata) VALUES ('dataset', ?, "
+        "'application/json', ?)",
+        (STANDARD, text),
+    ).lastrowid
     connection.execute(
-        "INSERT INTO gpkg_contents (table_name, data_type, identifier, srs_id) VALUES (?, 'attributes', ?, 0)",
-        (name, name),
+        "INSERT INTO gpkg_metadata_reference (reference_scope, md_file_id) VALUES ('geopackage', ?)", (row,)
     )
 
 
@@ -170,7 +203,9 @@ def read_design(path: Path) -> Design | None:
     """
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            row = connection.execute(f"SELECT content FROM {DESIGN} WHERE id = 1").fetchone()  # noqa: S608 - our own
+            row = connection.execute(
+                "SELECT metadata FROM gpkg_metadata WHERE md_standard_uri = ?", (STANDARD,)
+            ).fetchone()
     except sqlite3.Error:
         return None
     try:
@@ -191,13 +226,19 @@ def read_units(path: Path, field: str, layer: str | None) -> tuple[geopandas.Geo
     try:
         names = [str(name) for name, _ in pyogrio.list_layers(path)]
         table = pyogrio.read_dataframe(path, layer=layer or (LAYER if LAYER in names else names[0]))
-    except (DataSourceError, DataLayerError) as error:
+    except (DataSourceError, DataLayerError, UnicodeDecodeError, IndexError) as error:
         raise ReferenceDataError(f"{path} cannot be read ({error}).", do="Give a GeoPackage of points.") from error
     if field not in table.columns:
         known = ", ".join(str(name) for name in table.columns if name != "geometry")
         raise UsageError(f"{path} has no field {field}; it has {known}.", do="Name the field with --class-field.")
     if not isinstance(table, geopandas.GeoDataFrame) or table.crs is None:
-        raise ReferenceDataError(f"{path} has no places or no CRS.", do="Give a GeoPackage of points with a CRS.")
+        raise ReferenceDataError(
+            f"{path} has no places or no CRS.",
+            do="Give a GeoPackage of points with a CRS; a table becomes one in QGIS (Layer > Add Delimited Text Layer, "
+            "then Export).",
+        )
+    if not len(table):
+        raise ReferenceDataError(f"{path} holds no point.", do="Give the layer that was filled (--layer).")
     kinds = sorted({str(kind) for kind in table.geom_type.dropna().unique()} - {"Point"})
     if kinds or table.geometry.isna().any():
         raise ReferenceDataError(
@@ -209,7 +250,7 @@ def read_units(path: Path, field: str, layer: str | None) -> tuple[geopandas.Geo
     return table, np.array(values, dtype=object)
 
 
-def form_style(classes: Sequence[MapClass]) -> str:
+def form_style(classes: Sequence[MapClass], res_m: float) -> str:
     """The layer's style and form for QGIS (QML): lists of the classes and of how certain the interpreter is."""
     root = ElementTree.Element("qgis", {"version": QGIS_VERSION, "styleCategories": "Symbology|Forms|Fields"})
     renderer = ElementTree.SubElement(root, "renderer-v2", {"type": "singleSymbol"})
@@ -217,7 +258,8 @@ def form_style(classes: Sequence[MapClass]) -> str:
         ElementTree.SubElement(renderer, "symbols"), "symbol", {"type": "marker", "name": "0", "alpha": "1"}
     )
     marker = ElementTree.SubElement(symbol, "layer", {"class": "SimpleMarker", "enabled": "1", "pass": "0"})
-    look = {"name": "square", "color": "255,255,255,0", "outline_color": "230,0,120,255", "size": "3"}
+    look = {"name": "square", "color": "255,255,255,0", "outline_color": "230,0,120,255"}
+    look |= {"size": f"{res_m:g}", "size_unit": "MapUnit"}  # the outline of the pixel that counts
     options = ElementTree.SubElement(marker, "Option", {"type": "Map"})
     for key, value in look.items():
         ElementTree.SubElement(options, "Option", {"name": key, "type": "QString", "value": value})
@@ -239,6 +281,6 @@ def _list_widget(field: ElementTree.Element, values: Sequence[str]) -> None:
     listed = ElementTree.SubElement(
         ElementTree.SubElement(config, "Option", {"type": "Map"}), "Option", {"type": "List", "name": "map"}
     )
-    for value in values:
+    for label, value in [("(not interpreted)", NULL), *((value, value) for value in values)]:
         pair = ElementTree.SubElement(listed, "Option", {"type": "Map"})
-        ElementTree.SubElement(pair, "Option", {"name": value, "type": "QString", "value": value})
+        ElementTree.SubElement(pair, "Option", {"name": label, "type": "QString", "value": value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from wetmap.assessment import Estimate, Interval, Sample, disagreement, estimate, intervals
 from wetmap.assessment.estimate import mean
-from wetmap.errors import AssessmentError, ReferenceWarning
+from wetmap.errors import AssessmentError, ReferenceWarning, UsageError
 from wetmap.products.class_map import NO_CLASS, ClassMap
 from wetmap.products.sample_file import REFERENCE, Design, read_design, read_units
 
@@ -53,43 +55,67 @@ def assess(
     """
     design = read_design(path)
     if design is None:
+        if second is not None:
+            raise UsageError(
+                f"{path} is not a sample of wetmap sample, and --second compares two interpretations of one.",
+                do="Leave --second out.",
+            )
         return _agreement(source, path, class_field, layer)
-    read = _units(path, class_field, layer, design)
+    read = _units(path, class_field, layer, design, source)
     codes = np.array(design.codes, dtype=np.int64)
     changed = design.map_sha256 != source.sha256
     mapped = codes
     if changed:
         warnings.warn(
             f"{source.path.name} is not the map that {path.name} was drawn from. Its classes are looked up anew; the "
-            "strata are the old map's, which makes the figures wider, not wrong.",
+            "strata are the old map's, which makes the intervals wider, not wrong.",
             ReferenceWarning,
             stacklevel=2,
         )
         mapped = source.codes_at(np.array(design.rows), np.array(design.cols)).astype(np.int64)
     names = _names(design, source, read.value)
     sample = _sample(design, read, mapped, names)
-    result = _result(design, sample, names)
+    mapped_ha = _mapped_ha(source) if changed else {row.code: row.hectares for row in design.strata}
+    result = _result(design, sample, names, mapped_ha)
     result |= {"map_changed": changed, "units": len(codes), "interpreted": len(read.value), "file": path.name}
     if second is not None:
-        result["second"] = _second(design, sample, read, _units(second, class_field, layer, design))
+        other = read_design(second)
+        if other is None or (other.map_sha256, other.rows, other.cols) != (design.map_sha256, design.rows, design.cols):
+            raise AssessmentError(
+                f"{second.name} is not the same sample as {path.name}.",
+                do="Give two copies of one sample, filled apart.",
+            )
+        result["second"] = _second(sample, read, _units(second, class_field, layer, design, source))
     return result
 
 
-def _units(path: Path, class_field: str, layer: str | None, design: Design) -> _Read:
+def _mapped_ha(source: ClassMap) -> dict[int, float]:
+    """True hectares of each class of the map."""
+    parts: dict[int, list[float]] = {}
+    for block, codes in source.strips():
+        area = source.grid.pixel_area_m2(block) / 1e4
+        for code in np.unique(codes).tolist():
+            parts.setdefault(code, []).append(math.fsum(area[codes == code].tolist()))
+    return {code: math.fsum(values) for code, values in parts.items()}
+
+
+def _units(path: Path, class_field: str, layer: str | None, design: Design, source: ClassMap) -> _Read:
     table, values = read_units(path, class_field, layer)
     if "unit" not in table.columns:
         raise AssessmentError(f"{path} has lost its field unit.", do="Assess the file as wetmap sample wrote it.")
-    units = table["unit"].to_numpy()
+    units = pd.to_numeric(table["unit"], errors="coerce").to_numpy(dtype=np.float64)
     known = np.isin(units, np.arange(1, len(design.rows) + 1))
     if not known.all() or len(np.unique(units)) < len(units):
-        strange = ", ".join(str(unit) for unit in units[~known][:LISTED])
+        strange = ", ".join(f"{unit:g}" for unit in units[~known][:LISTED])
         many, how_many = np.unique(units[known], return_counts=True)
-        twice = ", ".join(str(unit) for unit in many[how_many > 1][:LISTED])
+        twice = ", ".join(f"{unit:g}" for unit in many[how_many > 1][:LISTED])
         raise AssessmentError(
             f"The units of {path.name} are not those that were drawn: unknown {strange or 'none'}; "
             f"twice {twice or 'none'}.",
             do="Delete the added or copied points; a probability sample is what was drawn, no more.",
         )
+    places = units.astype(np.int64) - 1
+    _refuse_moved(path, table, places, design, source)
     filled = np.array([value is not None for value in values], dtype=bool)
     empty = len(design.rows) - int(filled.sum())
     if not filled.any():
@@ -101,7 +127,54 @@ def _units(path: Path, class_field: str, layer: str | None, design: Design) -> _
             ReferenceWarning,
             stacklevel=3,
         )
-    return _Read(units[filled].astype(np.int64) - 1, [str(value) for value in values[filled]])
+    return _Read(
+        places[filled], _as_in_the_legend([str(value) for value in values[filled]], design, source, class_field)
+    )
+
+
+def _refuse_moved(path: Path, table: Any, places: Ints, design: Design, source: ClassMap) -> None:
+    """Every point must lie in the pixel that was drawn for its number."""
+    rows, cols = _pixels(table, source)
+    moved = (rows != np.array(design.rows)[places]) | (cols != np.array(design.cols)[places])
+    if moved.any():
+        named = ", ".join(str(place + 1) for place in places[moved][:LISTED])
+        raise AssessmentError(
+            f"{int(moved.sum())} points of {path.name} do not lie in the pixel that was drawn, among them {named}.",
+            do="Undo the move or the renumbering; if the map has another grid now, assess the one that was sampled.",
+        )
+
+
+def _pixels(table: Any, source: ClassMap) -> tuple[Ints, Ints]:
+    points = table.to_crs(source.grid.crs).geometry
+    rows = np.floor((source.grid.top - points.y.to_numpy()) / source.grid.res_m)
+    cols = np.floor((points.x.to_numpy() - source.grid.left) / source.grid.res_m)
+    return _whole(rows), _whole(cols)
+
+
+def _whole(values: NDArray[np.float64]) -> Ints:
+    return np.where(np.isfinite(values), values, -1).astype(np.int64)
+
+
+def _as_in_the_legend(values: list[str], design: Design, source: ClassMap, class_field: str) -> list[str]:
+    """Names as the map's legend spells them: case, blanks, hyphens and underscores do not matter, codes are taken too.
+
+    Raises:
+        AssessmentError: Not one value is a class of the map.
+    """
+    known = {item.code: item.name for item in (*design.classes, *source.classes)}
+    spelt = {_bare(name): name for name in known.values()} | {str(code): name for code, name in known.items()}
+    found = [spelt.get(_bare(value), value) for value in values]
+    if not set(found) & set(known.values()):
+        raise AssessmentError(
+            f"No value of {class_field} is a class of the map: {', '.join(sorted(set(values))[:LISTED])}; the classes "
+            f"are {', '.join(known.values())}.",
+            do="Name the field of the class with --class-field, or write the classes as the legend does.",
+        )
+    return found
+
+
+def _bare(name: str) -> str:
+    return " ".join(name.casefold().replace("-", " ").replace("_", " ").split())
 
 
 def _names(design: Design, source: ClassMap, seen: Sequence[str]) -> list[tuple[int, str]]:
@@ -135,7 +208,14 @@ def _sample(design: Design, read: _Read, mapped: Ints, names: Sequence[tuple[int
     sizes = np.array([row.hectares / total_ha * total_px for row in design.strata])  # weights by true area
     counts = np.bincount(stratum, minlength=sizes.size)
     poststratified = design.kind != "stratified"
-    if poststratified and (counts < 2).any():  # too few somewhere: the classes do not help, and nothing is lost
+    if poststratified and (counts < 2).any():
+        warnings.warn(
+            "A class of the map has fewer than two interpreted units, so the classes are not used as strata: the "
+            "intervals are wider than they need be, and say little of rare classes. A stratified sample gives every "
+            "class its share.",
+            ReferenceWarning,
+            stacklevel=3,
+        )
         stratum, sizes, poststratified = np.zeros_like(stratum), np.array([float(total_px)]), False
     elif (counts < 2).any():
         names_of = {item.code: item.name for item in design.classes}
@@ -146,7 +226,7 @@ def _sample(design: Design, read: _Read, mapped: Ints, names: Sequence[tuple[int
         )
         raise AssessmentError(
             f"A variance needs at least two interpreted units of every class that was sampled; too few: {thin}.",
-            do="Interpret more of them; which they are is told by the field unit being empty.",
+            do="Interpret more of them, or draw another sample with --least.",
         )
     return Sample(
         stratum=stratum,
@@ -158,14 +238,16 @@ def _sample(design: Design, read: _Read, mapped: Ints, names: Sequence[tuple[int
     )
 
 
-def _result(design: Design, sample: Sample, names: Sequence[tuple[int, str]]) -> dict[str, Any]:
+def _result(
+    design: Design, sample: Sample, names: Sequence[tuple[int, str]], mapped_ha: dict[int, float]
+) -> dict[str, Any]:
     found = estimate(sample)
     made = intervals(sample, found)
     total_ha = sum(row.hectares for row in design.strata)
     split = disagreement(found.matrix)
-    mapped_ha = {row.code: row.hectares for row in design.strata}
     rows = []
     for k, (code, name) in enumerate(names):
+        unsampled = mapped_ha.get(code, 0.0) > 0 and not (sample.mapped == k).any()
         rows.append(
             {
                 "code": code if code > 0 else None,
@@ -175,13 +257,14 @@ def _result(design: Design, sample: Sample, names: Sequence[tuple[int, str]]) ->
                 "mapped_ha": mapped_ha.get(code, 0.0),
                 "hectares": _scaled(found.area[k], made.area[k], total_ha),
                 "users": _scaled(found.users[k], made.users[k], 1.0),
-                "producers": _scaled(found.producers[k], made.producers[k], 1.0),
+                "producers": None if unsampled else _scaled(found.producers[k], made.producers[k], 1.0),
             }
         )
     return {
         "basis": "probability sample",
         "design": design.kind,
         "simulated": design.simulated,
+        "poststratified": sample.poststratified,
         "away_m": design.away_m,
         "left_out_ha": design.left_out_ha,
         "hectares": total_ha,
@@ -206,7 +289,7 @@ def _scaled(one: Estimate, interval: Interval, by: float) -> dict[str, Any] | No
     }
 
 
-def _second(design: Design, sample: Sample, read: _Read, other: _Read) -> dict[str, Any]:
+def _second(sample: Sample, read: _Read, other: _Read) -> dict[str, Any]:
     """How often a second interpreter saw something else, as a share of the area."""
     theirs = dict(zip(other.place.tolist(), other.value, strict=True))
     both = np.array([place in theirs for place in read.place.tolist()])
@@ -233,16 +316,13 @@ def _second(design: Design, sample: Sample, read: _Read, other: _Read) -> dict[s
         "share_of_area": share.value,
         "se": share.se if known else None,
         "units": units,
-        "seed": design.seed,
     }
 
 
 def _agreement(source: ClassMap, path: Path, class_field: str, layer: str | None) -> dict[str, Any]:
     """Counts against points that nobody drew at random: what they say holds for them alone."""
     table, values = read_units(path, class_field, layer)
-    points = table.to_crs(source.grid.crs).geometry
-    rows = np.floor((source.grid.top - points.y.to_numpy()) / source.grid.res_m).astype(np.int64)
-    cols = np.floor((points.x.to_numpy() - source.grid.left) / source.grid.res_m).astype(np.int64)
+    rows, cols = _pixels(table, source)
     codes = source.codes_at(rows, cols).astype(np.int64)
     given = np.array([value is not None for value in values], dtype=bool)
     within = (rows >= 0) & (rows < source.grid.height) & (cols >= 0) & (cols < source.grid.width)
@@ -265,7 +345,8 @@ def _agreement(source: ClassMap, path: Path, class_field: str, layer: str | None
         if count:
             warnings.warn(f"{count} points of {path.name} are left out: {why}.", ReferenceWarning, stacklevel=3)
     names = sorted({item.code: item.name for item in source.classes}.items())
-    seen = [str(value) for value in values[used]]
+    spelt = {_bare(name): name for _, name in names}
+    seen = [spelt.get(_bare(str(value)), str(value)) for value in values[used]]
     names += [(-1 - n, name) for n, name in enumerate(sorted(set(seen) - {name for _, name in names}))]
     at = {code: number for number, (code, _) in enumerate(names)}
     by_name = {name: number for number, (_, name) in enumerate(names)}

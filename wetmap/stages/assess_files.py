@@ -47,7 +47,7 @@ def _table(result: Mapping[str, Any]) -> Iterator[list[str]]:
 
 def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    csv.writer(text, lineterminator="\r\n").writerows([_no_formula(cell) for cell in row] for row in rows)
     content = text.getvalue()
     write_bytes(path, content.encode("ascii" if content.isascii() else "utf-8-sig"))
 
@@ -63,7 +63,7 @@ def _sample_lines(result: Mapping[str, Any]) -> list[str]:
         f"{result['interpreted']} of {result['units']} units of a {result['design']} sample of "
         f"{result['hectares']:,.0f} ha; 95 % intervals."
     )
-    if result["away_m"]:
+    if result["away_m"] is not None:
         out.append(
             f"The figures describe the area farther than {result['away_m']:g} m from the training polygons; "
             f"{result['left_out_ha']:,.0f} ha are nearer."
@@ -112,3 +112,8 @@ def _hectares(figure: Mapping[str, Any] | None) -> str:
 
 def _share(figure: Mapping[str, Any] | None) -> str:
     return "-" if figure is None else f"{figure['value']:.2f} ({figure['low']:.2f}-{figure['high']:.2f})"
+
+
+def _no_formula(cell: str) -> str:
+    """A name that a spreadsheet would take for a formula, made text."""
+    return f"'{cell}" if cell[:1] in {"=", "+", "@", "\t"} else cell

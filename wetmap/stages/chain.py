@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 
 from wetmap.errors import WetmapWarning, WorkspaceError
+from wetmap.stages import applicability, cubes, mosaic, plan, postprocess, report, simulate
 from wetmap.stages import compare as compare_stage
-from wetmap.stages import cubes, mosaic, plan, postprocess, report, simulate
 from wetmap.stages import fetch as fetch_stage
 from wetmap.stages import predict as predict_stage
 from wetmap.stages import train as train_stage
@@ -45,8 +45,10 @@ def predict(context: Context) -> None:
     """Cube and model to a map."""
     _need_cube(context)
     postprocess.look(context)
+    applicability.look(context)
     predict_stage.run(context)
     postprocess.run(context)
+    applicability.run(context)
     mosaic.run(context)
     report.run(context)
     context.remember()

@@ -14,7 +14,7 @@ from wetmap.recipe import Recipe, Reference, Sensor
 from wetmap.samples import check_reference
 from wetmap.sources import check_bands, open_archive
 from wetmap.sources.stac import StacArchive
-from wetmap.stages import operating_point, postprocess
+from wetmap.stages import applicability, operating_point, postprocess
 from wetmap.stages.earthengine_rules import refuse_unrunnable
 from wetmap.stages.plan import sensors_wanted, source_bands
 
@@ -44,6 +44,7 @@ def check_recipe(recipe: Recipe) -> str:
         _need(recipe.training.start, "training.start")
         _check_start(recipe, recipe.training.start)
     postprocess.check(recipe)
+    applicability.check(recipe)
     refuse_unrunnable(recipe)
     for sensor in sensors_wanted(recipe):
         _check_catalogue(recipe, sensor)

@@ -16,8 +16,9 @@ from wetmap.geo import Block, Grid
 from wetmap.products.areas import count_areas, write_areas_csv
 from wetmap.products.geotiff import write_cog
 from wetmap.products.style import write_class_style, write_ramp_style
-from wetmap.stages import fetch, postprocess, predict
+from wetmap.stages import applicability, fetch, kept_layers, postprocess, predict
 from wetmap.stages.context import Context
+from wetmap.stages.layer_files import write_layers
 from wetmap.stages.polygons import MapReaders, make_polygons
 from wetmap.workspace import StageFolder, write_json
 
@@ -28,6 +29,8 @@ Reader = Callable[[Block], NDArray[np.uint8]]
 REVISION = 2
 #: Likewise, of polygons.gpkg alone.
 POLYGONS_REVISION = 1
+#: Likewise, of entropy.tif and probabilities.tif, and of clear_count.tif.
+LAYERS_REVISION, CLEAR_COUNT_REVISION = 1, 1
 
 
 def classes_of(context: Context) -> tuple[MapClass, ...]:
@@ -45,6 +48,12 @@ def asked(context: Context) -> dict[str, Any]:
         extra["postprocess"] = postprocess.folder_of(context).key
     if part.polygons:
         extra["polygons"] = {"connectivity": part.connectivity, "revision": POLYGONS_REVISION}
+    if kept_layers.keep_of(context.recipe).anything:
+        extra["layers"] = LAYERS_REVISION
+    if kept_layers.counts_clear(context.recipe):
+        extra["clear_count"] = CLEAR_COUNT_REVISION
+    if applicability.wanted(context.recipe):
+        extra["applicability"] = applicability.folder_of(context).key
     return {
         "revision": REVISION,
         **predict.identity(context),
@@ -60,7 +69,7 @@ def folder_of(context: Context) -> StageFolder:
 
 
 def run(context: Context) -> StageFolder:
-    """Write classes.tif, confidence.tif, their styles, areas.csv, and polygons.gpkg where it is asked for."""
+    """Write classes.tif, confidence.tif, their styles, areas.csv, and the layers and polygons that are asked for."""
     folder = folder_of(context)
     with context.workspace.lock("mosaic"):
         if not context.begin(folder, asked(context)):
@@ -73,6 +82,8 @@ def run(context: Context) -> StageFolder:
             other = beside.submit(_write_confidence, folder.path / "confidence.tif", cube.grid, read_confidence, tags)
             counting = beside.submit(count_areas, cube.grid, read_classes, classes)
             _write_classes(folder.path / "classes.tif", cube.grid, read_classes, classes, tags)
+            write_layers(folder.path, context, cube, classes, _tags_of_model(context, simulated=cube.simulated))
+            ground = applicability.write_layer(folder.path, context, _tags_of_model(context, simulated=cube.simulated))
             other.result()
             rows = counting.result()
         write_areas_csv(folder.path / "areas.csv", rows, simulated=cube.simulated)
@@ -85,6 +96,7 @@ def run(context: Context) -> StageFolder:
             {
                 "stage": "mosaic",
                 "simulated": cube.simulated,
+                "applicability": ground,
                 "areas": [
                     {
                         "code": row.code,
@@ -131,9 +143,15 @@ def _write_confidence(path: Path, grid: Grid, read: Reader, tags: dict[str, str]
 
 
 def _tags(context: Context, *, simulated: bool) -> dict[str, str]:
-    tags = {"WETMAP_MAP": context.name, "WETMAP_KEY": predict.folder_of(context).key}
+    tags = _tags_of_model(context, simulated=simulated)
     if postprocess.wanted(context.recipe):
         tags["WETMAP_POSTPROCESS"] = postprocess.folder_of(context).key
+    return tags
+
+
+def _tags_of_model(context: Context, *, simulated: bool) -> dict[str, str]:
+    """Tags of what no step after the model changes."""
+    tags = {"WETMAP_MAP": context.name, "WETMAP_KEY": predict.folder_of(context).key}
     if simulated:
         tags["SIMULATED"] = "Made from a simulated landscape. Not a map of any real place."
     return tags

@@ -23,9 +23,9 @@ from wetmap.cube import Cube
 from wetmap.errors import BundleError
 from wetmap.geo import Block
 from wetmap.ledger import Entry
-from wetmap.mapping import map_block
+from wetmap.mapping import Keep, map_block
 from wetmap.models.points import Point
-from wetmap.stages import fetch, operating_point, plan, precision, predict_plan, train
+from wetmap.stages import fetch, kept_layers, operating_point, plan, precision, predict_plan, train
 from wetmap.stages.context import BlockTask, Context, Pace, run_blocks
 from wetmap.workspace import StageFolder, write_json
 
@@ -53,6 +53,7 @@ class _Work:
     point: Point | None
     device: str
     precision: str
+    keep: Keep
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class _Open:
     inside: Any
     classes: Any
     confidence: Any
+    layers: dict[str, Any]
 
 
 def bundle_folder(context: Context) -> Path:
@@ -83,6 +85,7 @@ def asked(context: Context) -> dict[str, Any]:
         "threads": context.workers.threads,
         **operating_point.asked(context.recipe.predict),
         **precision.asked(context.recipe.predict),
+        **kept_layers.asked(context.recipe),
     }
 
 
@@ -160,8 +163,9 @@ def _map_all(
         point=point,
         device=settled.device,
         precision=settled.precision.used,
+        keep=kept_layers.keep_of(context.recipe),
     )
-    _create(work.target, planned.grid.shape, settled.block_px)
+    _create(work, planned.grid.shape, len(bundle.card.classes))
     near = (
         block for block, near in fetch.blocks_wanted(planned.grid, planned.inside, settled.block_px, reach_px=0) if near
     )
@@ -195,21 +199,25 @@ def measure_rate(context: Context, bundle: Bundle, settled: predict_plan.Settled
     tile = bundle.card.geometry.tile
     block = Block(0, 0, cube.grid.height // 2 // tile * tile, cube.grid.width // 2 // tile * tile, tile, tile)
     inside = np.ones((tile, tile), dtype=np.bool_)
-    map_block(cube, predictor, block, inside)  # the first call pays for start-up
+    keep = kept_layers.keep_of(context.recipe)
+    map_block(cube, predictor, block, inside, keep=keep)  # the first call pays for start-up
     start = time.perf_counter()
-    map_block(cube, predictor, block, inside)
+    map_block(cube, predictor, block, inside, keep=keep)
     return tile * tile / max(time.perf_counter() - start, 1e-9)
 
 
 def read_map(folder: StageFolder, name: str, block: Block) -> NDArray[np.uint8]:
-    """A block of ``classes`` (codes, 0 nodata) or ``confidence`` (percent, 255 nodata)."""
+    """A block of ``classes`` (codes, 0 nodata), ``confidence`` or ``entropy`` (percent, 255 nodata), (height, width).
+
+    Of ``probabilities`` (class, height, width), percent, 255 nodata. Layers are there if the recipe asks for them.
+    """
     rows, cols = block.slices
     path = folder.path / "map.zarr" / name
     array = _read_only(path, (path / "zarr.json").stat().st_mtime_ns)
-    return np.asarray(array[rows, cols], dtype=np.uint8)
+    return np.asarray(array[..., rows, cols], dtype=np.uint8)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _read_only(path: Path, _made: int) -> Any:
     return zarr.open_array(str(path), mode="r")
 
@@ -218,11 +226,12 @@ def _trained(context: Context) -> bool:
     return context.recipe.reference is not None and train.folder_of(context).complete
 
 
-def _create(path: Path, shape: tuple[int, int], block_px: int) -> None:
-    if (path / "confidence" / "zarr.json").exists():
+def _create(work: _Work, shape: tuple[int, int], classes: int) -> None:
+    if (work.target / "confidence" / "zarr.json").exists():  # the last that is made
         return
-    group = zarr.open_group(str(path), mode="a", zarr_format=3)
-    chunks = (min(block_px, shape[0]), min(block_px, shape[1]))
+    group = zarr.open_group(str(work.target), mode="a", zarr_format=3)
+    kept_layers.create(group, work.keep, classes, shape, work.block_px)
+    chunks = (min(work.block_px, shape[0]), min(work.block_px, shape[1]))
     for name, fill in (("classes", NO_CLASS), ("confidence", NO_CONFIDENCE)):
         group.create_array(name, shape=shape, chunks=chunks, dtype="uint8", fill_value=fill, overwrite=True)
 
@@ -239,6 +248,7 @@ def _opened(work: _Work) -> _Open:
         zarr.open_array(str(work.inside), mode="r"),
         group["classes"],
         group["confidence"],
+        kept_layers.arrays_of(group, work.keep),
     )
 
 
@@ -247,12 +257,13 @@ def _map_block(task: BlockTask) -> Entry:
         tools = _opened(task.work)
     rows, cols = task.block.slices
     inside = np.asarray(tools.inside[rows, cols], dtype=np.bool_)
-    mapped = map_block(tools.cube, tools.predictor, task.block, inside, turn=_TURN)
+    mapped = map_block(tools.cube, tools.predictor, task.block, inside, turn=_TURN, keep=task.work.keep)
     if not mapped.valid.any():
         return Entry(task.block.name, "skipped", "no pixel of the area was observed here")
     percent = np.rint(mapped.probability * 100).astype(np.uint8)
     tools.classes[rows, cols] = np.where(mapped.valid, tools.codes[mapped.index], NO_CLASS)
     tools.confidence[rows, cols] = np.where(mapped.valid, percent, NO_CONFIDENCE)
+    kept_layers.write(tools.layers, mapped, (rows, cols))
     return Entry(task.block.name, "done")
 
 

@@ -24,9 +24,9 @@ from wetmap.cluster import limited_threads
 from wetmap.cube import Cube
 from wetmap.errors import UsageError
 from wetmap.geo import Block
-from wetmap.mapping import block_bytes, map_block, whole_tiles
+from wetmap.mapping import Keep, block_bytes, kept_bytes, map_block, whole_tiles
 from wetmap.models.points import Point
-from wetmap.stages import fetch, precision
+from wetmap.stages import fetch, kept_layers, precision
 from wetmap.stages.context import Context
 from wetmap.workspace import StageFolder, read_json, write_json
 
@@ -169,14 +169,18 @@ def _within_memory(
         return settled
     cube, card = Cube.open(fetch.cube_path(fetch.folder_of(context))), bundle.card
     footprint = settled.footprint or measure(context, bundle, settled, point)
+    keep = kept_layers.keep_of(context.recipe)
     layout = lay_out(
         memory,
         main=psutil.Process().memory_info().rss + LATER_BYTES,
         footprint=footprint,
         most_workers=context.workers.count,
         sides=range(settled.block_px, smallest_px - 1, -card.geometry.tile),
-        block=lambda side: block_bytes(
-            len(card.bands), len(card.layers), len(card.classes), side, card.geometry, chunk_px=cube.chunk_px
+        block=lambda side: (
+            block_bytes(
+                len(card.bands), len(card.layers), len(card.classes), side, card.geometry, chunk_px=cube.chunk_px
+            )
+            + kept_bytes(keep, len(card.classes), side, card.geometry)
         ),
     )
     return replace(settled, block_px=layout.block_px, workers=layout.workers, footprint=footprint)
@@ -232,10 +236,11 @@ def measure(context: Context, bundle: Bundle, settled: Settled, point: Point | N
                 "device": settled.device,
                 "precision": settled.precision.used,
             },
+            kept_layers.keep_of(context.recipe),
         ).result()
 
 
-def _measure_here(cube_path: Path, bundle: Path, options: dict[str, Any]) -> Footprint:
+def _measure_here(cube_path: Path, bundle: Path, options: dict[str, Any], keep: Keep) -> Footprint:
     import torch  # what every worker has
 
     process = psutil.Process()
@@ -249,7 +254,7 @@ def _measure_here(cube_path: Path, bundle: Path, options: dict[str, Any]) -> Foo
         y0, x0 = (size // 2 // tile * tile for size in cube.shape)
         block = Block(0, 0, y0, x0, min(tile, cube.shape[0] - y0), min(tile, cube.shape[1] - x0))
         for _ in range(2):  # what is made once and kept is there from the second on
-            map_block(cube, predictor, block, np.ones((block.height, block.width), dtype=np.bool_))
+            map_block(cube, predictor, block, np.ones((block.height, block.width), dtype=np.bool_), keep=keep)
         peak = max(_highest(), process.memory_info().rss)
     return Footprint(base=own, tile=max(peak - before, 0))
 

@@ -12,6 +12,9 @@ from wetmap.classes import MapClass
 from wetmap.cube import Cube
 from wetmap.models.points import Point
 from wetmap.products.areas import AreaRow
+from wetmap.products.layers import map_layers
+from wetmap.products.qgis_project import Project, write_project
+from wetmap.products.stac_item import MapFacts, write_item
 from wetmap.recipe import EarthEngineSource, FilesSource, RastersSource, Recipe, Reference, Sensor, Sources, StacSource
 from wetmap.recipe_file import dump_recipe, plain
 from wetmap.recipe_map import Postprocess
@@ -24,7 +27,10 @@ from wetmap.training.metrics import Scores
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give another page.
-REVISION = 3
+REVISION = 4
+
+#: What this stage adds to the map's folder.
+OWN_FILES = ("report.html", "map.json", "map.qgz")
 
 VERSIONS = ("wetmap", "torch", "scikit-learn", "rasterio", "numpy")
 
@@ -45,7 +51,7 @@ def folder_of(context: Context) -> StageFolder:
 
 
 def run(context: Context) -> StageFolder:
-    """Write report.html and publish ``<workspace>/map``."""
+    """Write report.html, map.json and map.qgz, and publish ``<workspace>/map``."""
     folder, made = folder_of(context), mosaic.folder_of(context)
     with context.workspace.lock("report"):
         if context.begin(folder, asked(context)):
@@ -53,15 +59,34 @@ def run(context: Context) -> StageFolder:
             classes = mosaic.classes_of(context)
             truth = agreement(context, classes)
             write_report(folder.path / "report.html", _data(context, bundle, classes, truth))
+            _describe_folder(context, folder.path, bundle, classes)
             scores = {name: row.to_json() for name, row in bundle.card.scores.items()} or None
             told = {"stage": "report", "scores": scores, "truth": truth, "leak_note": _leak_note(context, bundle)}
             write_json(folder.path / "manifest.json", told)
-        files = {
-            path.name: path for path in sorted(made.path.iterdir()) if path.name not in {"asked.json", "manifest.json"}
-        }
-        files["report.html"] = folder.path / "report.html"
+        files = {**_map_files(context), **{name: folder.path / name for name in OWN_FILES}}
         context.workspace.publish("map", files, {"stage": "report", "key": folder.key, "mosaic": made.key})
     return folder
+
+
+def _map_files(context: Context) -> dict[str, Path]:
+    """What the map's folder holds before this stage adds its own, by the names there."""
+    made = mosaic.folder_of(context)
+    return {path.name: path for path in sorted(made.path.iterdir()) if path.name not in {"asked.json", "manifest.json"}}
+
+
+def _describe_folder(context: Context, folder: Path, bundle: Bundle, classes: Sequence[MapClass]) -> None:
+    """Write map.qgz, which opens the map's layers in QGIS, and map.json, which describes all of its files."""
+    files = {**_map_files(context), "report.html": folder / "report.html"}
+    grid = Cube.open(fetch.cube_path(fetch.folder_of(context))).grid
+    simulated = bool((mosaic.folder_of(context).manifest or {})["simulated"]) or bundle.card.simulated
+    project = Project(context.name, grid, classes, simulated=simulated)
+    write_project(folder / "map.qgz", project, map_layers(files), files)
+    seasons = context.recipe.seasons
+    days = min(season.start for season in seasons), max(season.end for season in seasons)
+    steps = "".join(f" {line}." for line in postprocess.told(context))
+    lineage = f"Mapped by wetmap with the model {bundle.card.model}.{steps}"
+    facts = MapFacts(context.name, grid, classes, days, _versions(), lineage, simulated=simulated)
+    write_item(folder / "map.json", facts, {**files, "map.qgz": folder / "map.qgz"})
 
 
 def _data(context: Context, bundle: Bundle, classes: Sequence[MapClass], truth: dict[str, Any] | None) -> ReportData:

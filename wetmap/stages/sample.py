@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.features import rasterize
 
-from wetmap.assessment.design import Allocation, allocate, draw_ranks, sample_size, systematic_step
-from wetmap.errors import AssessmentError, UsageError
+from wetmap.assessment.design import Allocation, allocate, draw_ranks, smallest_sample, systematic_step
+from wetmap.errors import AssessmentError, ReferenceWarning, UsageError
 from wetmap.geo import Block, Grid
 from wetmap.products.class_map import NO_CLASS, ClassMap
 from wetmap.products.sample_file import Design, Stratum
@@ -28,8 +29,9 @@ Bools = NDArray[np.bool_]
 #: User's accuracy that is expected of a class of which nothing is said: honest figures of wetland types lie between
 #: 0.55 and 0.85.
 EXPECTED = 0.75
-#: Order in which units are numbered, as a stream of its own, so that numbers say nothing of strata.
-SHUFFLE = 91
+#: Streams of their own: the order in which units are numbered, so that numbers say nothing of strata, and which points
+#: of a grid are left out.
+SHUFFLE, THINNING = 91, 92
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,17 @@ def draw(source: ClassMap, wish: Wish) -> Design:
     allowed = _allowed(source.grid, wish)
     sizes, left_out_ha = _sizes(source, allowed)
     held = [item for item in source.classes if sizes[item.code].pixels]
+    if not held and left_out_ha:
+        raise AssessmentError(
+            f"All {left_out_ha:,.0f} ha of {source.path.name} lie within {wish.away_m:g} m of {wish.away_from}.",
+            do="Take a smaller --away-m, or leave --away-from out.",
+        )
     if not held:
         raise AssessmentError(f"{source.path} has no pixel of any class to draw.", do="Give a map with classes.")
+    if wish.away_from is not None and not left_out_ha:
+        warnings.warn(
+            f"{wish.away_from} lies nowhere near the map: nothing is left out.", ReferenceWarning, stacklevel=2
+        )
     expected = _expected(source, wish)
     units = _units(wish, [sizes[item.code].pixels for item in held], [expected[item.name] for item in held])
     if wish.kind == "stratified":
@@ -106,7 +117,7 @@ def draw(source: ClassMap, wish: Wish) -> Design:
         map_sha256=source.sha256,
         classes=source.classes,
         strata=strata,
-        away_m=wish.away_m if wish.away_from is not None else 0.0,
+        away_m=wish.away_m if wish.away_from is not None else None,
         left_out_ha=left_out_ha,
         rows=tuple(rows.tolist()),
         cols=tuple(cols.tolist()),
@@ -121,9 +132,17 @@ def _units(wish: Wish, pixels: list[int], expected: list[float]) -> int:
             "A sample needs --units or --target-se, one of the two.",
             do="Give for instance --units 500, or --target-se 0.02.",
         )
-    if wish.units is not None:
-        return wish.units
-    return sample_size(pixels, expected, float(wish.target_se or 0.0))
+    units = wish.units
+    if units is None and wish.kind == "stratified":
+        units = smallest_sample(pixels, expected, float(wish.target_se or 0.0), wish.allocation, least=wish.least)
+    elif units is None:
+        right = sum(size * share for size, share in zip(pixels, expected, strict=True)) / sum(pixels)
+        units = smallest_sample([sum(pixels)], [right], float(wish.target_se or 0.0), "proportional")
+    if units > sum(pixels):
+        raise AssessmentError(
+            f"{units:,} units are wanted, and the map has {sum(pixels):,} pixels to draw.", do="Take fewer --units."
+        )
+    return units
 
 
 def _expected(source: ClassMap, wish: Wish) -> dict[str, float]:
@@ -197,7 +216,8 @@ def _grid_places(
     rows, cols, values = (np.concatenate([part[number] for part in found]) for number in range(3))
     if not rows.size:
         raise AssessmentError(f"A grid of {step} px meets no pixel of a class.", do="Take more units.")
-    return rows, cols, values
+    kept = np.sort(np.random.default_rng([seed, THINNING]).permutation(rows.size)[:units])  # the grid meets a few more
+    return rows[kept], cols[kept], values[kept]
 
 
 def _allowed(grid: Grid, wish: Wish) -> Callable[[Block], Bools] | None:

@@ -14,9 +14,11 @@ from wetmap.models.points import Point
 from wetmap.recipe import Recipe
 from wetmap.samples.splits import LEAKS, leak_note
 from wetmap.stages import (
+    applicability,
     coregister,
     cubes,
     fetch,
+    kept_layers,
     mosaic,
     operating_point,
     plan,
@@ -95,6 +97,7 @@ def of_map(context: Context) -> dict[str, Any]:
         "map": str(root / "classes.tif"),
         "confidence": str(root / "confidence.tif"),
         "areas_csv": str(root / "areas.csv"),
+        "project": str(root / "map.qgz"),
         "report": str(root / "report.html"),
         "areas": made["areas"],
         "scores": told["scores"],
@@ -104,6 +107,7 @@ def of_map(context: Context) -> dict[str, Any]:
         "failed_blocks": (predict.folder_of(context).manifest or {}).get("failed", []),
         "operating_point": (predict.folder_of(context).manifest or {}).get("operating_point"),
         "postprocess": postprocess.told(context),
+        "applicability": applicability.told(context),
         "polygons": str(root / "polygons.gpkg") if context.recipe.postprocess.polygons else None,
         "simulated": made["simulated"],
     }
@@ -167,9 +171,12 @@ def _map_lines(result: dict[str, Any]) -> list[str]:
     if result["postprocess"] and result["scores"] is not None:
         out.append("Scores: the held-out scores are of the model's answer, before the steps below")
     out += [f"After:  {line}" for line in result["postprocess"]]
+    if result["applicability"]:
+        out.append(f"Ground: {applicability.sentence(result['applicability'])}")
     if result["polygons"]:
         out.append(f"Layer:  {result['polygons']}")
-    return [*out, f"Map:    {result['map']}", f"Areas:  {result['areas_csv']}", f"Report: {result['report']}"]
+    out += [f"Map:    {result['map']}", f"QGIS:   {result['project']}"]
+    return [*out, f"Areas:  {result['areas_csv']}", f"Report: {result['report']}"]
 
 
 def score_lines(scores: dict[str, Any] | None, note: str = "") -> list[str]:
@@ -239,13 +246,24 @@ def _reading(context: Context) -> dict[str, Any]:
         return {"scenes": f"not known: {error.what}"}
 
 
+def _written_gb(context: Context, pixels: int, classes: int = 0) -> float | str:
+    """What predict writes at most; before there is a model, the recipe may not say how many classes there are."""
+    recipe = context.recipe
+    known = classes or (len(recipe.classes) + (getattr(recipe.reference, "background", None) is not None))
+    least, more = (round(pixels * kept_layers.written_bytes(recipe, count) / 1e9, 3) for count in (known, known + 1))
+    if classes or recipe.classes or more == least:
+        return least
+    return f"{least} and {round(more - least, 3)} for each class"
+
+
 def _mapping(context: Context, pixels: int) -> dict[str, Any]:
-    out: dict[str, Any] = {"write_gb_at_most": round(pixels * 4 / 1e9, 3), "blocks": None, "hours": None}
+    out: dict[str, Any] = {"write_gb_at_most": _written_gb(context, pixels), "blocks": None, "hours": None}
     try:
         bundle = predict.open_bundle(context)
     except WetmapError as error:
         out["hours"] = f"not known: {error.what}"
         return out
+    out["write_gb_at_most"] = _written_gb(context, pixels, len(bundle.card.classes))
     point = operating_point.look(context, bundle)[0] if operating_point.wanted(context.recipe.predict) else None
     try:
         settled = predict_plan.look(context, bundle, point)
@@ -264,7 +282,7 @@ def _mapping(context: Context, pixels: int) -> dict[str, Any]:
 
 def _states(context: Context, verbs: Sequence[str]) -> dict[str, str]:
     """Which stages are there already, which would be made new, and why."""
-    steps = (postprocess,) if postprocess.wanted(context.recipe) else ()
+    steps = tuple(part for part in (postprocess, applicability) if part.wanted(context.recipe))
     parts = {"fetch": (plan, fetch), "train": (cubes, train), "predict": (predict, *steps)}
     out: dict[str, str] = {}
     for verb in verbs:

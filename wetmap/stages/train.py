@@ -18,6 +18,7 @@ from wetmap.samples.splits import describe_split
 from wetmap.stages import cubes, fetch
 from wetmap.stages.context import Context
 from wetmap.stages.fitting import BASELINES, Fitted, Job, Roles, baseline_options, fit_one, fit_run
+from wetmap.stages.known_ground import measured
 from wetmap.stages.train_charts import write_charts
 from wetmap.training.intervals import GroupScores, group_intervals
 from wetmap.training.metrics import Scores, commonest_class_scores
@@ -25,7 +26,7 @@ from wetmap.training.points import score_points
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give another model.
-REVISION = 3
+REVISION = 4
 
 #: Packages whose versions a bundle names.
 VERSIONS = ("wetmap", "torch", "scikit-learn", "numpy")
@@ -80,9 +81,11 @@ def _train(context: Context, folder: StageFolder) -> None:
         for row in fitted
     }
     table[GUESS] = commonest_class_scores(roles.train.label, roles.test.label, names)
+    ground = measured(roles, cube)
     for row in fitted:
         target = folder.path / ("bundle" if row is fitted[0] else row.name)
-        save_bundle(target, _card(context, row, classes, table, intervals, roles, made["split"]), row.payload)
+        card = _card(context, row, classes, table, intervals, roles, made["split"])
+        save_bundle(target, card, row.payload, applicability=ground)
     mark = mark_of(simulated=cube.simulated, leaks=made["split"]["kind"] if made["split"].get("leaks") else "")
     write_charts(folder.path / "charts", fitted[0], table, intervals, roles, mark=mark)
     write_json(
@@ -98,6 +101,9 @@ def _train(context: Context, folder: StageFolder) -> None:
             "epochs": fitted[0].epochs,
             "warnings": list(fitted[0].warnings),
             "start": None if fitted[0].start is None else fitted[0].start.line,
+            "applicability": None
+            if ground is None
+            else {"samples": len(ground.samples), "threshold": ground.threshold, "mean_distance": ground.mean_distance},
             "simulated": cube.simulated,
         },
     )

@@ -1,0 +1,116 @@
+"""The map's layers beside classes and confidence as GeoTIFFs: probabilities, entropy, clear looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetmap.classes import MapClass
+from wetmap.cube import Cube
+from wetmap.geo import Block
+from wetmap.mapping.layers import NO_PERCENT
+from wetmap.products.geotiff import write_cog
+from wetmap.products.style import write_ramp_style, xml_text
+from wetmap.stages import kept_layers, plan, predict
+from wetmap.stages.context import Context
+
+#: clear_count.tif: outside the area.
+NO_COUNT = 65535
+#: Said in the files whose pixels no step after the model changes.
+BASIS = "the model's calibrated probabilities, before any step after it"
+
+
+@dataclass
+class ClearLooks:
+    """Reads the cube's clear looks, and notes the most of the first season, at which its colours end."""
+
+    cube: Cube
+    """The cube."""
+    inside: Path
+    """Pixels of the area, as the plan keeps them."""
+    most: int = field(default=0, init=False)
+    """The most looks of the first season so far."""
+
+    def __call__(self, block: Block) -> NDArray[np.uint16]:
+        """Looks of a block, (season, height, width); 65535 outside the area, 0 where there was none."""
+        inside = plan.read_inside(self.inside, block)
+        looks = np.minimum(self.cube.read_clear_count(block), NO_COUNT - 1)
+        if inside.any():
+            self.most = max(self.most, int(looks[0][inside].max()))
+        return np.where(inside, looks, np.uint16(NO_COUNT))
+
+
+def write_layers(folder: Path, context: Context, cube: Cube, classes: Sequence[MapClass], tags: dict[str, str]) -> None:
+    """Write the layers that the recipe asks for, each with its style, into the folder of the products.
+
+    Args:
+        folder: Where to.
+        context: The recipe, and the workspace with the map.
+        cube: The cube that was mapped.
+        classes: The map's classes, in the order of the model's.
+        tags: Tags of every file.
+
+    Raises:
+        WorkspaceError: The disk is full.
+    """
+    keep = kept_layers.keep_of(context.recipe)
+    if keep.entropy:
+        _write_entropy(folder / "entropy.tif", context, cube, tags)
+    if keep.probabilities:
+        _write_probabilities(folder / "probabilities.tif", context, cube, classes, tags)
+    if kept_layers.counts_clear(context.recipe):
+        _write_clear_count(folder / "clear_count.tif", context, cube, tags)
+
+
+def _write_entropy(path: Path, context: Context, cube: Cube, tags: dict[str, str]) -> None:
+    mapped = predict.folder_of(context)
+    write_cog(
+        path,
+        cube.grid,
+        lambda block: predict.read_map(mapped, "entropy", block),
+        dtype="uint8",
+        nodata=NO_PERCENT,
+        overview="average",
+        colours=None,
+        description="entropy of the class probabilities (percent of the most)",
+        tags={**tags, "units": "percent", "basis": BASIS},
+    )
+    write_ramp_style(path, low=0, high=100, label="Entropy of the class probabilities (%)")
+
+
+def _write_probabilities(
+    path: Path, context: Context, cube: Cube, classes: Sequence[MapClass], tags: dict[str, str]
+) -> None:
+    mapped = predict.folder_of(context)
+    write_cog(
+        path,
+        cube.grid,
+        lambda block: predict.read_map(mapped, "probabilities", block),
+        dtype="uint8",
+        nodata=NO_PERCENT,
+        overview="average",
+        colours=None,
+        description=tuple(xml_text(row.name) for row in classes),
+        tags={**tags, "units": "percent", "basis": BASIS},
+    )
+    write_ramp_style(path, low=0, high=100, label=f"Probability of {classes[0].name} (%)")
+
+
+def _write_clear_count(path: Path, context: Context, cube: Cube, tags: dict[str, str]) -> None:
+    read = ClearLooks(cube, plan.load(plan.folder_of(context)).inside)
+    write_cog(
+        path,
+        cube.grid,
+        read,
+        dtype="uint16",
+        nodata=NO_COUNT,
+        overview="average",
+        colours=None,
+        description=cube.seasons,
+        tags={**tags, "units": "clear optical looks"},
+    )
+    write_ramp_style(path, low=0, high=max(read.most, 1), label=f"Clear looks, {cube.seasons[0]}")
