@@ -49,6 +49,10 @@ class SourceError(WetmapError):
     """Imagery cannot be searched or read."""
 
 
+class MissingSourceError(SourceError, UsageError):
+    """The recipe names a catalogue, a folder or a file of imagery that is not there: exit code 2."""
+
+
 class UnusableFileError(SourceError):
     """A file is not there, must not be read or is no raster: no part of it can be read, however often one tries."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from wetmap.errors import RecipeError
 from wetmap.recipe import Recipe
+from wetmap.recipe_sources import CATALOGS
 
 #: Where paths stand in a recipe; relative ones start at the recipe's own folder.
 PATHS = (
@@ -28,7 +30,22 @@ PATHS = (
 #: Flags that are not called as the last part of what they set.
 FLAGS = {"compare.window_px": "--window", "model.name": "--model", "reference.path": "--reference"}
 #: What pydantic puts into the place of an error in a union: not keys of the recipe.
-BRANCHES = {"stac", "earth-engine", "simulated", "rasters", "files", "str", "ComparedModel", "Reference"}
+BRANCH = re.compile(r"bool|float|int|str|[A-Z]\w*|literal\[.*|list\[.*|constrained-.*|function-.*|nullable.*")
+#: Kinds of problem that say only that the value should be of another kind, and that kind in words.
+KINDS = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "keys and values",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_attributes_type": "keys and values",
+    "model_type": "keys and values",
+    "string_type": "a text",
+}
 
 
 def load_recipe(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -107,19 +124,28 @@ def _make_absolute(data: dict[str, Any], base: Path) -> None:
     for names in PATHS:
         _absolute_at(data, names, base)
     after = data.get("postprocess")
-    for mask in (after.get("masks") if isinstance(after, dict) else None) or ():
+    masks = after.get("masks") if isinstance(after, dict) else None
+    for mask in masks if isinstance(masks, list) else ():
         _absolute_at(mask, ("path",), base)
     sources = data.get("sources")
     for source in sources.values() if isinstance(sources, dict) else ():
         if not isinstance(source, dict):
             continue
-        for file in source.get("files") or ():
+        files = source.get("files")
+        for file in files if isinstance(files, list) else ():
             _absolute_at(file, ("path",), base)
         _absolute_at(source, ("credentials",), base)
         _absolute_at(source, ("folder",), base)
         catalog = source.get("catalog")
-        if isinstance(catalog, str) and catalog.endswith(".json") and "://" not in catalog:
+        if isinstance(catalog, str) and _is_path(catalog, base):
             source["catalog"] = _joined(base, catalog)
+
+
+def _is_path(catalog: str, base: Path) -> bool:
+    """Whether a catalogue is a path: neither a URL, nor an archive known by name, nor a name that no file has."""
+    if "://" in catalog or catalog in CATALOGS:
+        return False
+    return catalog.endswith(".json") or (base / catalog).exists()
 
 
 def _absolute_at(data: Any, names: tuple[str, ...], base: Path) -> None:
@@ -153,15 +179,48 @@ def _explain(error: ValidationError, data: Any) -> str:
         text = f"{where} is not a key of the recipe (value {first['input']!r}){_meant(str(first['loc'][-1]))}"
     elif first["type"] == "value_error":
         text = f"{where}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
+    elif first["type"] == "missing":
+        text = f"{where} is missing"
+    elif first["type"] == "union_tag_not_found":
+        text = f"{where} does not say `from:`, the kind of source"
     else:
-        text = f"{where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        text = f"{where} is {first['input']!r}: {_wanted(first, problems, data)}"
     text = text.replace("\n", " ")
-    return text if len(problems) == 1 else f"{text} (and {len(problems) - 1} more)"
+    more = len({_where(problem, data) for problem in problems}) - 1
+    return f"{text} (and {more} more)" if more else text
+
+
+def _wanted(first: Any, problems: list[Any], data: Any) -> str:
+    """What should stand there; where several things may, all of them."""
+    where = _where(first, data)
+    kinds = [KINDS.get(problem["type"], "") for problem in problems if _where(problem, data) == where]
+    words = [
+        problem["ctx"]["expected"]
+        for problem in problems
+        if problem["type"] == "literal_error" and _where(problem, data) == where
+    ]
+    found = [*dict.fromkeys(kind for kind in kinds if kind), *words]
+    if first["type"] not in KINDS and len(found) < 2:
+        return f"{first['msg'][0].lower()}{first['msg'][1:]}"
+    text = f"it should be {' or '.join(found)}"
+    alone = isinstance(first["input"], str | int | float)
+    return f"{text}, [{first['input']}]" if found == ["a list"] and alone else text
 
 
 def _where(problem: Any, data: Any) -> str:
-    """The key of the recipe that a problem is about, dotted."""
-    return ".".join(str(part) for part in problem["loc"] if str(part) not in BRANCHES or part in data)
+    """The key of the recipe that a problem is about, dotted: its place, without the branches of unions in it."""
+    kept: list[str] = []
+    here, tagged = data, False
+    for part in problem["loc"]:
+        if isinstance(here, dict) and not tagged and part == here.get("from", here.get("kind")):
+            tagged = True  # the kind of a source, which may be called as a key of it
+        elif isinstance(here, dict) and part in here:
+            kept, here, tagged = [*kept, str(part)], here[part], False
+        elif isinstance(here, list) and isinstance(part, int):
+            kept, here, tagged = [*kept, str(part)], here[part] if part < len(here) else None, False
+        elif not BRANCH.fullmatch(str(part)):
+            kept.append(str(part))  # a key that is missing
+    return ".".join(kept)
 
 
 def _problems(error: ValidationError) -> list[Any]:

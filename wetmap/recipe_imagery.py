@@ -21,6 +21,10 @@ Speckle = Literal["none", "boxcar", "lee", "refined-lee", "gamma-map", "lee-sigm
 #: The ten Sentinel-2 bands of 10 and 20 m that the WetMapFormer paper uses (docs: features).
 SENTINEL2_BANDS: list[OpticalBand] = ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
 
+#: Side of the window of `refined-lee`, which its directional masks fix, and the least of `lee-sigma`, pixels.
+REFINED_LEE_PX = 7
+LEE_SIGMA_PX = 5
+
 
 class Features(Part):
     """What is computed from the imagery: the bands of the cube."""
@@ -170,6 +174,21 @@ class Radar(Part):
             raise ValueError(f"window_px is {value}, and a window around a pixel is odd")
         return value
 
+    @model_validator(mode="after")
+    def _window_is_the_filters(self) -> Radar:
+        """A window that the filter does not take would change nothing but the name of the cube."""
+        default = type(self).model_fields["window_px"].default
+        if self.speckle == "refined-lee" and self.window_px not in {REFINED_LEE_PX, default}:
+            raise ValueError(
+                f"window_px is {self.window_px}, and speckle refined-lee always takes {REFINED_LEE_PX}; "
+                "leave window_px out"
+            )
+        if self.speckle == "lee-sigma" and self.window_px < LEE_SIGMA_PX:
+            raise ValueError(
+                f"window_px is {self.window_px}, and speckle lee-sigma needs at least {LEE_SIGMA_PX}; 9 is usual"
+            )
+        return self
+
 
 class Coregistration(Part):
     """How the shift of scenes against the clearest optical scenes is measured on tie blocks, and what is done then."""
@@ -188,6 +207,26 @@ class Coregistration(Part):
     )
     tie_blocks: int = Field(24, ge=4, le=200, description="Tie blocks, at most.")
     block_px: int = Field(256, ge=64, le=1024, description="Side of a tie block, pixels; small areas get smaller ones.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off_for_all(cls, data: Any) -> Any:
+        if isinstance(data, bool) or data == "off":
+            word = _not_a_switch(data)
+            return {"radar": word, "optical": word}
+        return data
+
+    @field_validator("radar", "optical", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return _not_a_switch(value) if isinstance(value, bool) else value
+
+
+def _not_a_switch(value: bool | str) -> str:
+    """The word that YAML took for a switch: a bare `off` is false, and a bare `on` says too little."""
+    if value is True:
+        raise ValueError("`on` (true) does not say what is done; write measure or correct")
+    return "off"
 
 
 class Terrain(Part):

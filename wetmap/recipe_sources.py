@@ -13,6 +13,9 @@ from wetmap.recipe_training import Part
 OrbitState = Literal["ascending", "descending", "any"]
 Sensor = Literal["optical", "radar", "terrain", "embeddings", "lband"]
 
+#: Catalogues that are known by name (``sources.providers`` has a row for each).
+CATALOGS = ("planetary-computer", "earth-search", "cdse")
+
 
 class StacSource(Part):
     """Scenes from a STAC catalogue: an API, or a static catalogue on disk, over HTTP or on S3."""

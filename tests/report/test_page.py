@@ -287,6 +287,19 @@ def test_scores_stand_side_by_side_per_class(page_of):
     assert cells[at + 17 : at + 20] == ["Macro F1", "0.90", "0.50"]
 
 
+def test_scenes_found_are_used_or_left_out_and_what_could_not_be_read_is_apart(page_of):
+    """A scene that serves two seasons is one scene; one that some blocks lack is used, and named beside."""
+    seasons = tuple(ScenesUsed(name, "optical", 20, "2021-06-03 to 2021-09-21") for name in ("summer", "year"))
+    lost = (("S2A_20210610", "B03.tif cannot be read"),)
+    said = "2 of them could not be read in 4 of 12 blocks"
+    text = page_of(scenes=seasons, scenes_used=32, lost=lost, lost_words=said).text
+    assert f"32 scenes used, 1 left out (listed under Details); {said} (listed under Details)" in text
+    assert "What was left out, and why (1)" in text
+    assert "What could not be read in some blocks, and why (1)" in text
+    assert "B03.tif cannot be read" in text
+    assert "could not be read" not in page_of().text
+
+
 def test_without_scores_baseline_confidence_or_scenes_it_is_still_a_page(page_of):
     text = page_of(
         model=None,

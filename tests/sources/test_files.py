@@ -421,3 +421,49 @@ def test_radar_and_optical_in_one_folder(tmp_path: Path, archive_folder: Path, i
     write_rtc(tmp_path, archive_folder, next(item for item in items if item["collection"] == "sentinel-1-rtc"))
     assert len(items_of(source(tmp_path), "optical").items) == 1
     assert len(items_of(source(tmp_path), "radar").items) == 1
+
+
+class TestTheOthersFiles:
+    RADAR = HYP3.format("p", "VV")[:-4].removesuffix("_VV") + ".zip"
+    OPTICAL = "S2A_MSIL2A_20210610T151011_N0500_R011_T20TLS_20210610T201210.zip"
+
+    @pytest.fixture
+    def shared(self, tmp_path: Path) -> Path:
+        for name in (self.RADAR, self.OPTICAL, "unnamed.zip"):
+            (tmp_path / name).write_text("no zip")
+        return tmp_path
+
+    @pytest.mark.parametrize(("sensor", "own", "other"), [("optical", OPTICAL, RADAR), ("radar", RADAR, OPTICAL)])
+    def test_only_files_that_may_be_of_the_sensor_are_named(
+        self, shared: Path, sensor: Sensor, own: str, other: str
+    ) -> None:
+        with pytest.warns(SceneSkippedWarning) as told:
+            found = items_of(source(shared), sensor)
+        assert sorted(reasons(found)) == sorted([own, "unnamed.zip"])
+        assert not any(other in str(one.message) for one in told)
+
+    @pytest.mark.filterwarnings("ignore::wetmap.errors.SceneSkippedWarning")
+    @pytest.mark.parametrize(("sensor", "own"), [("optical", OPTICAL), ("radar", RADAR)])
+    def test_the_error_quotes_a_file_of_the_sensor(self, shared: Path, sensor: Sensor, own: str) -> None:
+        (shared / "0.zip").write_text("no zip")  # comes first by name
+        with pytest.raises(SourceError, match=rf"3 files and products were left out; {own}: it is no whole zip"):
+            searched(open_archive(source(shared), sensor), sensor)
+
+
+class TestDecibelsThatAreNone:
+    def look(self, folder: Path, values: Any) -> dict[str, str]:
+        radar_file(folder, "my_20210809T223000_VV.tif", np.asarray(values, dtype=np.float32))
+        return reasons(quietly(folder, "radar", stored="decibel"))
+
+    @pytest.mark.parametrize("mean", [0.005, 0.07, 0.3])
+    def test_linear_values_are_refused(self, tmp_path: Path, mean: float) -> None:
+        power = mean * np.random.default_rng(1).gamma(4.4, 1 / 4.4, (84, 84))
+        for values in (power, np.sqrt(power)):
+            (reason,) = self.look(tmp_path, values).values()
+            assert "none below 0" in reason
+            assert "linear power or amplitude" in reason
+
+    @pytest.mark.parametrize("mean", [0.005, 0.07, 0.3, 1.0, 1.5])
+    def test_decibels_pass_even_of_very_bright_ground(self, tmp_path: Path, mean: float) -> None:
+        power = mean * np.random.default_rng(1).gamma(4.4, 1 / 4.4, (84, 84))
+        assert self.look(tmp_path, 10 * np.log10(power)) == {}

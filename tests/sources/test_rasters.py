@@ -117,7 +117,9 @@ class TestTrouble:
     def test_unreadable(self, tmp_path: Path) -> None:
         path = tmp_path / "text.tif"
         path.write_text("not a raster")
-        assert "text.tif cannot be read" in self.refused("terrain", described(path, ["elevation"], "m"))
+        said = self.refused("terrain", described(path, ["elevation"], "m"))
+        assert f"{path} cannot be read (it is no raster" in said
+        assert said.count("text.tif") == 1
 
     def test_without_crs(self, tmp_path: Path) -> None:
         path = tmp_path / "bare.tif"

@@ -228,12 +228,27 @@ class TestTrouble:
 
     def test_band_that_is_not_there(self, tmp_path: Path) -> None:
         band = utm(tmp_path, np.ones((2, 2)), 10)
-        with pytest.raises(SourceError, match="has 1 bands, and band 3"):
+        with pytest.raises(SourceError, match="has 1 band, and band 3"):
             read_onto(RasterBand(band.href, band=3), grid(10, 2, 2))
 
     def test_damaged_file(self, tmp_path: Path) -> None:
         band = utm(tmp_path, noise(64), 10)
         data = Path(band.href).read_bytes()
         Path(band.href).write_bytes(data[: len(data) // 2])
-        with pytest.raises(SourceError, match=r"a\.tif cannot be read"):
+        with pytest.raises(
+            SourceError, match=r"a\.tif cannot be read \(not all of it arrived, or it is damaged: "
+        ) as caught:
             read_onto(band, grid(10, 64, 64))
+        said = str(caught.value)
+        assert said.count(band.href) == 1
+        assert "previous exception" not in said
+
+    @pytest.mark.parametrize(("text", "told"), [(None, "it is not there"), ("x", "it is no raster that can be read")])
+    def test_a_file_that_is_none_is_named_once(self, tmp_path: Path, text: str | None, told: str) -> None:
+        path = tmp_path / "none.tif"
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(SourceError) as caught:
+            read_onto(RasterBand(str(path)), grid(10, 4, 4))
+        assert f"{path} cannot be read ({told}" in str(caught.value)
+        assert str(caught.value).count(str(path)) == 1

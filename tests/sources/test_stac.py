@@ -270,8 +270,9 @@ class TestTravel:
 class TestTrouble:
     def test_unreachable_api_is_said_with_its_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("wetmap.sources.stac_search.FIRST_WAIT", 0.0)
-        with pytest.raises(
-            SourceError, match=r"http://127.0.0.1:9 cannot be searched .* Check the URL and the network"
+        with (
+            pytest.warns(WetmapWarning, match=r"127.0.0.1:9: no answer yet \(the connection fails\), trying again"),
+            pytest.raises(SourceError, match=r"http://127.0.0.1:9 cannot be searched .* Check the URL and the network"),
         ):
             find("http://127.0.0.1:9", "optical")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+import shutil
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,10 +20,12 @@ from hypothesis import strategies as st
 from tests.fakes import tiny_archive
 from tests.fakes.stac_api import make_app, serve
 from tests.fakes.tiny_archive import GRID, SEASON, Json, aoi
-from wetmap.errors import SceneSkippedWarning, SourceError
+from wetmap.errors import MissingSourceError, SceneSkippedWarning, SourceError, WetmapWarning
 from wetmap.recipe import Season, StacSource
+from wetmap.recipe_sources import CATALOGS
 from wetmap.sources import Archive, Scene, keeping, open_archive
 from wetmap.sources import stac_search as asking
+from wetmap.sources.providers import PROVIDERS
 from wetmap.sources.stac_search import Question, brief, is_static, months_of
 
 YEAR = Season(name="year", start=dt.date(2021, 5, 20), end=dt.date(2021, 10, 31))
@@ -268,3 +272,107 @@ class TestStatic:
             pytest.raises(SourceError, match=r"/files/none.json cannot be read \(HTTPError: 404"),
         ):
             search(archive_at(f"{url}/files/none.json"))
+
+
+class TestOnDisk:
+    """Static catalogues of this machine whose files are missing or broken."""
+
+    @pytest.fixture
+    def own(self, catalog: Path, tmp_path: Path) -> Path:
+        """A copy of the catalogue that may be broken; gives its folder."""
+        shutil.copytree(catalog.parent, tmp_path / "stac")
+        return tmp_path / "stac"
+
+    def optical(self, folder: Path) -> list[Path]:
+        return sorted(path for path in (folder / "sentinel-2-l2a").rglob("*.json") if path.stem.startswith("S2"))
+
+    @pytest.mark.parametrize(
+        ("broken", "reason"),
+        [
+            (None, "its file is not there"),
+            ("{", "its file is not JSON, or cut short"),
+            ("[]", "its file is no STAC that can be read: "),
+            ('{"type": "Feature", "id": "x"}', "its file is no STAC that can be read: "),
+        ],
+    )
+    def test_one_item_that_is_none_is_left_out_by_name(self, own: Path, broken: str | None, reason: str) -> None:
+        path = self.optical(own)[0]
+        path.unlink() if broken is None else path.write_text(broken)
+        with pytest.warns(SceneSkippedWarning, match=path.name):
+            scenes, skipped = archive_at(own / "catalog.json").search("optical", aoi(), [YEAR], max_cloud_percent=80.0)
+        assert len(scenes) == 3
+        (row,) = (row for row in skipped if "cloud" not in row.reason)
+        assert row.id == str(path)
+        assert row.reason.startswith(reason)
+
+    def test_no_item_left(self, own: Path) -> None:
+        for path in self.optical(own):
+            path.unlink()
+        with (
+            pytest.warns(SceneSkippedWarning, match="5 optical scenes are not used"),
+            pytest.raises(SourceError, match="5 were left out, the first because of its file is not there"),
+        ):
+            search(archive_at(own / "catalog.json"))
+
+    @pytest.mark.parametrize(("broken", "reason"), [(None, "is not there"), ("{", "is not JSON")])
+    @pytest.mark.parametrize("name", ["sentinel-2-l2a/collection.json", "catalog.json"])
+    def test_a_broken_catalogue_is_named_without_a_word_of_the_network(
+        self, own: Path, name: str, broken: str | None, reason: str
+    ) -> None:
+        path = own / name
+        path.unlink() if broken is None else path.write_text(broken)
+        with pytest.raises(SourceError) as caught:
+            search(archive_at(own / "catalog.json"))
+        said = str(caught.value)
+        assert str(path) in said
+        assert reason in said or (name == "catalog.json" and "does not exist" in said)
+        assert "network" not in said
+
+    def test_a_missing_collection_does_not_count_the_catalogue_itself(self, catalog: Path) -> None:
+        archive = open_archive(StacSource(catalog=str(catalog), collection="sentinel-9"), "optical")
+        with pytest.raises(SourceError, match=r"it has cop-dem-glo-30, sentinel-1-rtc, sentinel-2-l2a\."):
+            archive.search("optical", aoi(), [SEASON], max_cloud_percent=80)
+
+    @pytest.mark.parametrize(
+        ("named", "told"),
+        [
+            ("planetary_computer", r"planetary_computer does not exist\. Did you mean planetary-computer\?"),
+            ("Earth Search", r"Did you mean earth-search\?"),
+            ("nowhere", r"nowhere does not exist\. Give planetary-computer, earth-search, cdse, the URL"),
+            ("stac", r"stac is a folder, not a catalogue\. Name the file in it: stac/catalog\.json"),
+            ("empty", r"empty is a folder, not a catalogue\. Give the path of its catalog\.json"),
+        ],
+    )
+    def test_what_was_meant(self, own: Path, monkeypatch: pytest.MonkeyPatch, named: str, told: str) -> None:
+        monkeypatch.chdir(own.parent)
+        (own.parent / "empty").mkdir()
+        with pytest.raises(MissingSourceError, match=told) as caught:
+            search(archive_at(named))
+        assert caught.value.exit_code == 2
+
+    @pytest.mark.parametrize("named", [*CATALOGS, "https://a.org/stac", "s3://bucket/catalog.json"])
+    def test_what_is_not_on_disk_passes(self, named: str) -> None:
+        asking.refuse_missing(named)
+
+    def test_the_names_are_those_of_the_table(self) -> None:
+        assert tuple(PROVIDERS) == CATALOGS
+
+
+class TestNoNetwork:
+    def test_a_name_that_cannot_be_resolved_is_tried_twice_and_told_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tries = []
+
+        def unknown(*_: object, **__: object) -> None:
+            tries.append(1)
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        with (
+            pytest.warns(
+                WetmapWarning, match=r"http://stac\.example: no answer yet \(its name cannot be resolved"
+            ) as told,
+            pytest.raises(SourceError, match=r"\(its name cannot be resolved: is there a network\?, 2 times\)"),
+        ):
+            search(archive_at("http://stac.example"))
+        assert len(tries) == asking.NAME_TRIES == 2
+        assert len(told) == 1

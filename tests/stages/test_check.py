@@ -8,7 +8,7 @@ import geopandas as gpd
 import pytest
 from shapely.geometry import box
 
-from wetmap.errors import ReferenceDataError, ReferenceWarning, UsageError
+from wetmap.errors import MissingSourceError, ReferenceDataError, ReferenceWarning, UsageError
 from wetmap.recipe import Recipe
 from wetmap.stages.check import check_recipe
 
@@ -41,3 +41,29 @@ def test_classes_that_no_feature_has_are_refused_before_the_fetch(tmp_path: Path
     classes = [{"name": "marsh", "reference": ["Marsh"]}, {"name": "upland"}]
     with pytest.warns(ReferenceWarning), pytest.raises(ReferenceDataError, match="holds 'bog', 'fen'"):
         check_recipe(recipe(tmp_path, classes=classes))
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ({"kind": "stac", "catalog": "planetary_computer"}, "Did you mean planetary-computer"),
+        ({"kind": "stac", "catalog": "arch2"}, r"arch2, which is a folder, not a catalogue\. Name the file in it"),
+        ({"kind": "files", "folder": "none"}, "none, which does not exist"),
+        ({"kind": "rasters", "files": [{"path": "none.tif", "bands": ["VV"], "unit": "gamma0"}]}, "none.tif does not"),
+    ],
+)
+def test_a_source_that_is_not_there_is_refused_with_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, object], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "arch2").mkdir()
+    (tmp_path / "arch2" / "catalog.json").write_text("{}")
+    sources = {"optical": {"kind": "simulated"}, "radar": source, "terrain": {"kind": "simulated"}}
+    with pytest.raises(UsageError, match=told) as caught:
+        check_recipe(recipe(tmp_path, sources=sources))
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_source_is_of_both_kinds() -> None:
+    assert issubclass(MissingSourceError, UsageError)
+    assert MissingSourceError("a", do="b").exit_code == 2

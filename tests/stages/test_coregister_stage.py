@@ -24,7 +24,7 @@ from wetmap.imagery.coregister import Tie
 from wetmap.recipe import Coregistration, Recipe
 from wetmap.recipe_file import load_recipe
 from wetmap.sources import Scene
-from wetmap.stages import coregister, plan, simulate, tie_blocks
+from wetmap.stages import coregister, fetch, plan, simulate, tie_blocks
 from wetmap.stages.context import Context, Silent
 from wetmap.stages.coregister_words import sentence, sentences
 from wetmap.workspace import StageFolder, Workspace, write_json
@@ -188,6 +188,57 @@ class TestWalk:
         assert found["off_m"] == pytest.approx([12, 0], abs=1.0)
         assert found["moved_m"] == pytest.approx([-12, 0], abs=1.0)
         assert any("optical:" in line.lower() for line in sentences(report))
+
+
+class TestHole:
+    def test_a_scene_that_cannot_be_read_is_told_and_the_next_run_measures_again(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A descending pass is away for a day; what is settled then is another shift."""
+        context = context_of(folder, recipe_of(folder), tie_blocks=8)
+        archives = plan.archives(context)
+        lost = min(s.id for s in plan.search(context)[0] if s.sensor == "radar" and s.orbit_state == "descending")
+        monkeypatch.setattr(plan, "archives", lambda _: {**archives, "radar": Away(archives["radar"], lost)})
+        with pytest.warns(CoregistrationWarning, match=f"{lost} is missing from co-registration: {lost} is away"):
+            made = plan.run(context)
+        manifest = made.manifest or {}
+        rows = manifest["failed_reads"]
+        assert {(row["scene"], row["sensor"], row["reason"]) for row in rows} == {(lost, "radar", f"{lost} is away.")}
+        assert len(rows) == manifest["coregistration"]["tie_blocks"]
+        assert any("failed while shifts" in line for line in context.listener.lines)  # type: ignore[attr-defined]
+        lacking, key = plan.load(made), fetch.folder_of(context).key
+        with pytest.warns(CoregistrationWarning, match="is missing from co-registration"):
+            plan.run(context)
+        assert fetch.folder_of(context).key == key, "still away: the same plan"
+        assert plan.load(made) == lacking
+
+        monkeypatch.setattr(plan, "archives", lambda _: archives)
+        plan.run(context)
+        assert (made.manifest or {})["failed_reads"] == []
+        whole = plan.load(made)
+        assert whole.scenes != lacking.scenes, "else this shows nothing"
+        assert fetch.folder_of(context).key != key
+        monkeypatch.setattr(coregister, "measure_block", lambda _: pytest.fail("there is nothing to measure"))
+        plan.run(context)
+
+
+class Away:
+    """An archive one of whose scenes cannot be read today."""
+
+    moves_scenes = True
+
+    def __init__(self, archive: Any, lost: str) -> None:
+        self.archive, self.lost = archive, lost
+
+    def search(self, *arguments: Any, **named: Any) -> Any:
+        """Search as ever."""
+        return self.archive.search(*arguments, **named)
+
+    def read(self, scene: Scene, *arguments: Any) -> Any:
+        """Read, or fail."""
+        if scene.id == self.lost:
+            raise SourceError(f"{scene.id} is away.", do="Wait.")
+        return self.archive.read(scene, *arguments)
 
 
 def with_part(recipe: Recipe, **settings: Any) -> Recipe:

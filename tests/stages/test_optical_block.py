@@ -277,5 +277,5 @@ class TestClearCover:
     def test_enough_looks_give_no_warning(self) -> None:
         rows = clear_cover.told([{"summer": [0.0, 0.0, 5.0] + [0.0] * 8}])
         clear_cover.warn_of_few_looks(rows, 2)
-        with pytest.warns(FewLooksWarning, match=r"no clear look, 5.0 ha \(100 %\) fewer than 3"):
+        with pytest.warns(FewLooksWarning, match=r"summer: 5.0 ha \(100 %\) of the area have fewer than 3 clear looks"):
             clear_cover.warn_of_few_looks(rows, 3)

@@ -14,13 +14,13 @@ from wetmap.errors import SceneSkippedWarning, SourceError
 from wetmap.geo import Grid
 from wetmap.recipe import Features, Radar, Recipe
 from wetmap.sources import Scene
+from wetmap.stages.lost_reads import passes_by_layer
 from wetmap.stages.radar_plan import (
     SAMPLE_PX,
     SAMPLE_SCENES,
     RadarSamples,
     keep_tracks,
     measure,
-    passes_by_layer,
     samples_wanted,
     tracks_of,
 )
@@ -106,7 +106,11 @@ def test_rows_for_the_manifest() -> None:
             seasons=[{"name": "summer", "start": "2021-06-01", "end": "2021-09-30"}],  # type: ignore[list-item]
         )
     )
-    assert passes_by_layer(bands, scenes) == {"summer.radar_ascending": 3, "summer.radar_any": 4}
+    told = passes_by_layer(bands, scenes, [])
+    assert {layer: row["planned"] for layer, row in told.items() if "radar" in layer} == {
+        "summer.radar_ascending": 3,
+        "summer.radar_any": 4,
+    }
 
 
 class TestSamples:

@@ -72,7 +72,11 @@ def test_looks_tracks_and_statistics(folder: Path, wetmap: Run) -> None:
             "scenes": 3,
         }
     ]
-    assert told(folder, "fetch", "manifest.json")[-1]["radar_passes"] == {"summer.radar_any": 2}
+    assert told(folder, "fetch", "manifest.json")[-1]["passes"]["summer.radar_any"] == {
+        "planned": 2,
+        "lost": 0,
+        "in_blocks": 0,
+    }
     cube = Cube.open(next((folder / "space/stages/fetch").glob("*/cube.zarr")))
     values, observed = cube.read_window(0, 0, *cube.grid.shape)
     assert observed.mean() > 0.99

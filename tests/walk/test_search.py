@@ -103,6 +103,7 @@ def test_a_dry_run_without_a_network_says_so(tmp_path: Path, wetmap: Run, monkey
     recipe = recipe_at(tmp_path, "http://127.0.0.1:9")
     said = wetmap("fetch", "--recipe", recipe, "--dry-run").stdout
     assert "not known: The STAC API http://127.0.0.1:9 cannot be searched" in said
+    assert "Check the URL and the network" in said, "the advice too"
     assert "Grid:" in said
 
 

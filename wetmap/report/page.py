@@ -85,7 +85,7 @@ class ScenesUsed:
     sensor: str
     """Sensor, in words; with the orbit state where passes are kept apart."""
     used: int
-    """Scenes that were read."""
+    """Scenes that serve it."""
     dates: str
     """First and last day, in words."""
 
@@ -147,6 +147,12 @@ class ReportData:
     """Scenes by season and sensor."""
     skipped: Sequence[tuple[str, str]] = ()
     """What was left out, and why: (name, reason)."""
+    scenes_used: int | None = None
+    """Scenes that serve any season, each counted once; None: the sum of the rows."""
+    lost: Sequence[tuple[str, str]] = ()
+    """Scenes among those used that could not be read in some blocks, and why: (name, reason)."""
+    lost_words: str = ""
+    """How many of them, and in how many blocks."""
     figures: Sequence[tuple[str, str]] = ()
     """Further key figures for the top of the page: (value, what it is)."""
     steps: Sequence[str] = ()
@@ -201,7 +207,7 @@ def _view(data: ReportData) -> dict[str, Any]:
         "split": None if data.split_png is None else _split_view(data.split_png),
         "shifts": None if data.shifts_png is None else _split_view(data.shifts_png),
         "figures": [*_key_figures(data), *data.figures],
-        "scenes_used": sum(row.used for row in data.scenes),
+        "scenes_used": sum(row.used for row in data.scenes) if data.scenes_used is None else data.scenes_used,
     }
 
 

@@ -31,6 +31,9 @@ from wetmap.sources.stac import COLLECTIONS, StacArchive
 #: Files that are named in one warning, at most.
 MOST_NAMED = 5
 
+#: How the names of a sensor's files begin, in capitals: a folder may hold those of both.
+BEGINS: Mapping[str, str] = {"optical": r"S2[A-D]?_", "radar": r"S1[A-D]?_|OPERA_L2_RTC-S1|IW-"}
+
 _RAW_S1 = f"it is Sentinel-1 {{}} data without terrain correction. {WAYS}"
 
 
@@ -78,10 +81,12 @@ class FilesArchive:
 
     def _nothing(self, found: Found, sensor: Sensor) -> SourceError:
         wanted = {"optical": "Sentinel-2 L2A products", "radar": "Sentinel-1 RTC GeoTIFFs"}.get(sensor, sensor)
-        first = f"; {found.skipped[0].id}: {found.skipped[0].reason}" if found.skipped else ""
+        named = [row for row in found.skipped if re.match(BEGINS[sensor], PurePosixPath(row.id).name.upper())]
+        first = next((f"; {row.id}: {row.reason}" for row in (*named, *found.skipped)), "")
+        count = len(found.skipped)
+        left_out = "1 file or product was" if count == 1 else f"{count} files and products were"
         return SourceError(
-            f"The folder {self.source.folder} holds no {wanted} that can be used ({len(found.skipped)} files and "
-            f"products were left out{first}).",
+            f"The folder {self.source.folder} holds no {wanted} that can be used ({left_out} left out{first}).",
             do="See docs/sources/files.md for what can be read.",
         )
 
@@ -113,7 +118,8 @@ def items_of(source: FilesSource, sensor: Sensor) -> Found:
     stores, left_out = stores_of(source.folder)
     found = Found()
     for name, reason in left_out:
-        _leave_out(found, sensor, name, reason)
+        if _may_be(name, sensor):
+            _leave_out(found, sensor, name, reason)
     unknown: list[str] = []
     for store in stores:
         roots = _roots(store.names)
@@ -127,8 +133,14 @@ def items_of(source: FilesSource, sensor: Sensor) -> Found:
             unknown += _add_rtc(found, store, loose, source)
         else:
             unknown += [store.shown(name) for name in loose if not BESIDE.search(name) and read_name(name) is None]
-    _name_unknown(found, unknown, sensor, source)
+    _name_unknown(found, [name for name in unknown if _may_be(name, sensor)], sensor, source)
     return found
+
+
+def _may_be(name: str, sensor: Sensor) -> bool:
+    """Whether a file may be of a sensor, by its name alone; one that does not say may be of any."""
+    last = PurePosixPath(name).name.upper()
+    return not any(re.match(begins, last) for other, begins in BEGINS.items() if other != sensor)
 
 
 def _roots(names: Sequence[str]) -> dict[str, list[str]]:

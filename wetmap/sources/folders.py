@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wetmap.errors import SourceError
+from wetmap.errors import MissingSourceError
 
 #: Folders of a SAFE product that hold nothing that is read here.
 UNREAD = {"aux_data", "datastrip", "html", "rep_info", "qi_data", "r60m"}
@@ -71,10 +71,10 @@ def stores_of(folder: Path) -> tuple[list[Store], list[tuple[str, str]]]:
         The folder and its zips; and what was left out, with the reason (path inside the folder, end of a sentence).
 
     Raises:
-        SourceError: The folder does not exist.
+        MissingSourceError: The folder does not exist.
     """
     if not folder.is_dir():
-        raise SourceError(f"The folder {folder} does not exist.", do="Mend `folder:` of the source.")
+        raise MissingSourceError(f"The folder {folder} does not exist.", do="Mend `folder:` of the source.")
     names: list[str] = []
     left_out: list[tuple[str, str]] = []
     for name, reason in _walk(folder):

@@ -13,12 +13,13 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from wetmap.errors import PartialCoverWarning, RecipeError, SourceError
+from wetmap.errors import MissingSourceError, PartialCoverWarning, RecipeError, SourceError
 from wetmap.geo import Aoi, Grid
 from wetmap.imagery.radar import from_db
 from wetmap.recipe import RasterFile, Season, Sensor
 from wetmap.sources.reader import RasterBand, extent_on, read_onto, read_tile
 from wetmap.sources.scene import EXTENT, PIXEL, WEIGHT, Scene, Skipped
+from wetmap.sources.trouble import local_trouble
 
 #: Units in which a file of each sensor may be.
 UNITS: Mapping[Sensor, tuple[str, ...]] = {
@@ -145,7 +146,7 @@ def _refuse_unit(file: RasterFile, sensor: Sensor) -> None:
 
 def _check_file(file: RasterFile, aoi: Aoi) -> None:
     if not file.path.is_file():
-        raise SourceError(f"The raster {file.path} does not exist.", do="Mend its `path` in the recipe.")
+        raise MissingSourceError(f"The raster {file.path} does not exist.", do="Mend its `path` in the recipe.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # said below, in words
@@ -155,7 +156,8 @@ def _check_file(file: RasterFile, aoi: Aoi) -> None:
                 _check_values(dataset, file)
     except (RasterioError, OSError) as error:
         raise SourceError(
-            f"The raster {file.path} cannot be read ({error}).", do="Open it in QGIS and export it as GeoTIFF."
+            f"The raster {file.path} cannot be read ({local_trouble(error, str(file.path))}).",
+            do="Open it in QGIS and export it as GeoTIFF.",
         ) from error
 
 
@@ -167,8 +169,9 @@ def _check_dataset(dataset: Any, file: RasterFile) -> None:
             do="Set it in QGIS (Layer > Set CRS, or Georeferencer) and save it.",
         )
     if dataset.count != len(file.bands):
+        plural = "band" if dataset.count == 1 else "bands"
         raise SourceError(
-            f"The raster {file.path} has {dataset.count} bands, and the recipe names {len(file.bands)} "
+            f"The raster {file.path} has {dataset.count} {plural}, and the recipe names {len(file.bands)} "
             f"({', '.join(file.bands)}).",
             do="Name every band in file order, with `-` for those that are not used.",
         )

@@ -33,8 +33,9 @@ from wetmap.geo import Grid
 from wetmap.sources import network
 from wetmap.sources.positions import Lattice, Projection, steps_of
 from wetmap.sources.scene import PIXEL, SHARE, WEIGHT
-from wetmap.sources.secrets import address, without_secrets
+from wetmap.sources.secrets import address
 from wetmap.sources.signing import SignerName
+from wetmap.sources.trouble import local_trouble
 from wetmap.sources.weighted import pixel_side_m, weighted
 
 Resampling = Literal["bilinear", "nearest"]
@@ -151,7 +152,7 @@ def _with_dataset(source: RasterBand, use: Callable[[Any], NDArray[np.float32]])
             return open_and_use(source.href)
     except (RasterioError, OSError) as error:
         raise SourceError(
-            f"{source.href} cannot be read ({without_secrets(str(error))}).",
+            f"{source.href} cannot be read ({local_trouble(error, source.href)}).",
             do="Check that the file is there and whole; then run the same command again.",
         ) from None
 
@@ -162,7 +163,10 @@ def _check(dataset: Any, source: RasterBand, name: str) -> None:
     if dataset.transform.is_identity:
         raise SourceError(f"{name} has no place on the ground (no transform).", do="Georeference it and save it again.")
     if source.band > dataset.count:
-        raise SourceError(f"{name} has {dataset.count} bands, and band {source.band} is wanted.", do="Check the file.")
+        plural = "band" if dataset.count == 1 else "bands"
+        raise SourceError(
+            f"{name} has {dataset.count} {plural}, and band {source.band} is wanted.", do="Check the file."
+        )
 
 
 def _read(

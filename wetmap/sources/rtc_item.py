@@ -22,6 +22,11 @@ from wetmap.sources.safe import Json, MetadataError, bounds_outline
 
 #: Where a file of this scale may have its middle value: gamma-0 from calm water to a city, see ``rasters.PLAUSIBLE``.
 LIKELY: Mapping[str, tuple[float, float]] = {"power": (1e-4, 10.0), "amplitude": (1e-2, 3.2), "decibel": (-40.0, 10.0)}
+#: Values said to be dB that lie above 0, nearly all, and have a middle below this, dB, are power or amplitude: gamma-0
+#: of land lies between -25 and -3 dB, and where it comes near 0, speckle alone (4.4 looks: 2 dB) takes some below.
+MOST_DECIBEL = 3.0
+#: Share of the values that may lie below, for noise and rims.
+LOWEST_SHARE = 0.01
 #: Side of the piece in the middle of a file that is looked at, pixels.
 LOOK_PX = 64
 
@@ -49,7 +54,7 @@ def rtc_item(store: Store, members: Mapping[str, tuple[str, RtcName]], source: F
         raise MetadataError("its name holds no valid date")
     looks = {pol: _look(store, path) for pol, (path, _) in members.items()}
     for pol, look in looks.items():
-        _refuse_unlikely(pol, look.middle, stored)
+        _refuse_unlikely(pol, look, stored)
     outline = next(iter(looks.values())).outline
     state, why = _direction(name, source, outline)
     if name.note:
@@ -110,6 +115,8 @@ class _Look:
     """Where the file lies, GeoJSON."""
     middle: float
     """Median of a piece in its middle, stored values; NaN where nothing was observed."""
+    low: float
+    """What nearly all values of the piece lie above, stored values; NaN where nothing was observed."""
 
 
 def _look(store: Store, name: str) -> _Look:
@@ -122,7 +129,7 @@ def _look(store: Store, name: str) -> _Look:
             if dataset.crs is None or dataset.transform.is_identity:
                 raise MetadataError(f"it has no CRS or no place on the ground: it is not terrain-corrected. {WAYS}")
             if dataset.count != 1:
-                raise MetadataError(f"it has {dataset.count} bands: describe it as a file of `from: rasters`")
+                raise MetadataError(f"it has {dataset.count} bands, not one: describe it as a file of `from: rasters`")
             side = min(LOOK_PX, dataset.width), min(LOOK_PX, dataset.height)
             window = Window((dataset.width - side[0]) // 2, (dataset.height - side[1]) // 2, *side)
             piece = dataset.read(1, window=window, masked=True).astype(np.float64).filled(np.nan)
@@ -130,11 +137,18 @@ def _look(store: Store, name: str) -> _Look:
             return _Look(
                 bounds_outline(dataset.crs.to_wkt(), tuple(dataset.bounds)),
                 float(np.median(seen)) if seen.size else float("nan"),
+                float(np.quantile(seen, LOWEST_SHARE)) if seen.size else float("nan"),
             )
 
 
-def _refuse_unlikely(pol: str, middle: float, stored: str) -> None:
+def _refuse_unlikely(pol: str, look: _Look, stored: str) -> None:
+    middle = look.middle
     low, high = LIKELY[stored]
+    if stored == "decibel" and look.low > 0 and middle < MOST_DECIBEL:
+        raise MetadataError(
+            f"its {pol} has a middle value of {middle:.4g} and none below 0, and gamma-0 of land in decibels is mostly "
+            "negative: it looks like linear power or amplitude. Mend `stored:` at this source"
+        )
     if np.isfinite(middle) and not low <= middle <= high:
         raise MetadataError(
             f"its {pol} has a middle value of {middle:.4g}, and gamma-0 {stored} lies between {low:g} and {high:g}: "

@@ -32,7 +32,7 @@ from wetmap.sources.reader import Floats, RasterBand, extent_on, read_onto, read
 from wetmap.sources.scene import EXTENT, PIXEL, WEIGHT, Scene, Skipped
 from wetmap.sources.signing import SignerName
 from wetmap.sources.stac_item import decide, in_season, is_item, slim, time_of
-from wetmap.sources.stac_search import Api, Kept, Question, is_remote, is_static, read_static
+from wetmap.sources.stac_search import BROKEN, Api, Kept, Question, is_remote, is_static, read_static
 
 __all__ = ["ASSETS", "COLLECTIONS", "PLANETARY_COMPUTER", "StacArchive"]
 
@@ -86,7 +86,9 @@ class StacArchive:
             for item in sorted(items.values(), key=lambda item: (time_of(item), str(item["id"])))
         ]
         unfit = [one for one in decided if isinstance(one, Skipped)]
-        unfit += [Skipped(str(item.get("id")), sensor, NO_ITEM) for item in found if not is_item(item)]
+        unfit += [
+            Skipped(str(item.get("id")), sensor, str(item.get(BROKEN, NO_ITEM))) for item in found if not is_item(item)
+        ]
         scenes, old = newest([one for one in decided if isinstance(one, Scene)])
         clear, cloudy = _by_cloud(scenes, max_cloud_percent)
         self._warn(unfit)

@@ -7,21 +7,25 @@ each answer is kept the moment it is there, so that a search that fails or is ki
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import json
 import random
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin
 
-from wetmap.errors import SourceError
+from wetmap.errors import MissingSourceError, SourceError, WetmapWarning
 from wetmap.geo import Aoi
 from wetmap.recipe import Season
+from wetmap.recipe_sources import CATALOGS
 from wetmap.workspace import write_json
 
 if TYPE_CHECKING:
+    from pystac import Catalog
     from pystac.stac_io import StacIO
     from urllib3 import BaseHTTPResponse, Retry
 
@@ -37,6 +41,10 @@ RETRIES, FIRST_WAIT, JITTER = 4, 0.5, 1.0
 LONGEST_WAIT = 180.0
 #: Answers that are worth another try.
 RETRIED = (408, 429, 500, 502, 503, 504)
+#: Times that a host is asked for whose name cannot be resolved, and what is said of it.
+NAME_TRIES, NO_NAME = 2, "its name cannot be resolved: is there a network?"
+#: Key of what stands in the place of an item whose file on disk is none: why, as half a sentence.
+BROKEN = "wetmap:broken"
 #: Items per page of a search.
 PAGE = 100
 
@@ -177,7 +185,7 @@ class Api:
                         raise APIError("the answer holds no items and is no STAC")
                     return data
 
-            careful = CarefulIO(max_retries=patient_retry(), timeout=TIMEOUT)
+            careful = CarefulIO(max_retries=patient_retry(self.url), timeout=TIMEOUT)
             self._client = pystac_client.Client.open(self.url, stac_io=careful)
         return self._client
 
@@ -190,40 +198,109 @@ def read_static(catalog: str, collection: str) -> Iterator[Item]:
         collection: Collection id, or the id of the catalogue itself.
 
     Raises:
-        SourceError: It is not there, cannot be read, or has no such collection.
+        SourceError: It is not there, cannot be read, or has no such collection. An item on disk that cannot be read
+            is given as its name and the reason (``BROKEN``); over a network it is an error, since it may pass.
     """
     import pystac
     from pystac.errors import STACError, STACTypeError
     from requests.exceptions import RequestException
 
-    if not is_remote(catalog) and not Path(catalog).is_file():
-        raise SourceError(
-            f"The STAC catalogue {catalog} does not exist.",
-            do="Give `planetary-computer`, `earth-search`, `cdse`, the URL of a STAC API, or the path or URL of a "
-            "catalog.json.",
-        )
+    refuse_missing(catalog)
     try:
-        root = pystac.Catalog.from_file(catalog, stac_io=_catalog_io())
-        known = {root.id: root, **{child.id: child for child in root.get_children()}}
-        if collection not in known:
+        root = pystac.Catalog.from_file(catalog, stac_io=_catalog_io(catalog))
+        below = {child.id: child for child in root.get_children()}
+        known = below or {root.id: root}
+        if collection not in known and collection != root.id:
             raise SourceError(
-                f"{catalog} has no collection {collection}; it has {', '.join(sorted(known)) or 'none'}.",
+                f"{catalog} has no collection {collection}; it has {', '.join(sorted(known))}.",
                 do="Name one of them as `collection:` of the source.",
             )
-        for item in known[collection].get_items(recursive=True):
-            item.make_asset_hrefs_absolute()
-            yield item.to_dict(include_self_link=False, transform_hrefs=False)
-    except (STACError, STACTypeError, RequestException, OSError, ValueError, KeyError) as error:
+        yield from _items_below(known.get(collection, root))
+    except (STACError, STACTypeError, RequestException, OSError, ValueError, KeyError, AttributeError) as error:
+        if not is_remote(catalog):
+            raise SourceError(
+                f"The STAC catalogue {catalog} cannot be read ({_local_reason(error, catalog)}).",
+                do="Mend that file: see the STAC specification (https://stacspec.org).",
+            ) from error
         raise SourceError(
             f"The STAC catalogue {catalog} cannot be read ({brief(error)}).",
             do="Check the network, and its files against the STAC specification (https://stacspec.org).",
         ) from error
 
 
-def patient_retry() -> Retry:
-    """How a request that fails is tried again: waits that double, with chance, or as long as the server asks."""
+def refuse_missing(catalog: str, key: str = "") -> None:
+    """Refuse a static catalogue on disk that is not there; nothing else is asked.
+
+    Args:
+        catalog: Path, or anything else, which passes.
+        key: What names it in the recipe; empty: it is named by itself.
+
+    Raises:
+        MissingSourceError: There is no such file; with what may have been meant.
+    """
+    if is_remote(catalog) or catalog in CATALOGS or Path(catalog).is_file():
+        return
+    what = f"{key} names {catalog}, which" if key else f"The STAC catalogue {catalog}"
+    inside = Path(catalog) / "catalog.json"
+    if Path(catalog).is_dir():
+        there = f"Name the file in it: {inside}." if inside.is_file() else "Give the path of its catalog.json."
+        raise MissingSourceError(f"{what} is a folder, not a catalogue.", do=there)
+    name = Path(catalog).name.lower().replace("_", "-").replace(" ", "-")
+    near = difflib.get_close_matches(name, CATALOGS, 1)
+    meant = f"Did you mean {near[0]}? Else give" if near else f"Give {', '.join(CATALOGS)},"
+    raise MissingSourceError(
+        f"{what} does not exist.",
+        do=f"{meant} the URL of a STAC API, or the path or URL of a catalog.json.",
+    )
+
+
+def _items_below(catalog: Catalog) -> Iterator[Item]:
+    """Every item of a catalogue and of those in it; of a file on disk that is none, its name and why (``BROKEN``)."""
+    from pystac.errors import STACError, STACTypeError
+
+    for link in catalog.get_item_links():
+        href = str(link.get_absolute_href())
+        try:
+            link.resolve_stac_object(root=catalog.get_root())
+            item: Any = link.target
+            item.make_asset_hrefs_absolute()
+            found = item.to_dict(include_self_link=False, transform_hrefs=False)
+        except (STACError, STACTypeError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if is_remote(href):
+                raise
+            found = {"id": href, BROKEN: _local_reason(error, href)}
+        yield found
+    for child in catalog.get_children():
+        yield from _items_below(child)
+
+
+def _local_reason(error: BaseException, path: str) -> str:
+    """Why a file of a static catalogue on disk, or one that it links, is none: which, and what is wrong with it."""
+    named = re.search(r"HREF: '([^']*)'", str(error))
+    file = Path(named[1] if named else path)
+    which = "its file" if str(file) == path else str(file)
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"{which} is not there"
+    except (OSError, UnicodeDecodeError) as unread:
+        return f"{which} cannot be read ({getattr(unread, 'strerror', None) or 'it is no text'})"
+    except ValueError:
+        return f"{which} is not JSON, or cut short"
+    return f"{which} is no STAC that can be read: {brief(error)}"
+
+
+def patient_retry(url: str = "") -> Retry:
+    """How a request that fails is tried again: waits that double, with chance, or as long as the server asks.
+
+    Args:
+        url: What is asked; the first time that there is no answer at all, a warning says so, since waiting takes long.
+            Empty: nothing is said.
+    """
     from urllib3 import Retry as Plain
-    from urllib3.exceptions import InvalidHeader, MaxRetryError, ResponseError
+    from urllib3.exceptions import InvalidHeader, MaxRetryError, NameResolutionError, ResponseError
+
+    asked, told = url.partition("?")[0], list[str]()
 
     class Patient(Plain):
         def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
@@ -252,6 +329,13 @@ def patient_retry() -> Retry:
             if response is not None and wait is not None and wait > LONGEST_WAIT:
                 asks = ResponseError(f"HTTP {response.status}: the server asks to come back in {wait / 60:.0f} minutes")
                 raise MaxRetryError(_pool, url or "", asks)
+            unnamed = isinstance(error, NameResolutionError)
+            if unnamed and len(self.history) + 1 >= NAME_TRIES:  # names that are not known do not become known soon
+                raise MaxRetryError(_pool, url or "", error)
+            if error is not None and asked and not told:
+                told.append(asked)
+                why = NO_NAME if unnamed else "the connection fails"
+                warnings.warn(f"{asked}: no answer yet ({why}), trying again.", WetmapWarning, stacklevel=2)
             return super().increment(method, url, response, error, _pool, _stacktrace)
 
     return Patient(RETRIES, status_forcelist=RETRIED, allowed_methods=None)
@@ -260,6 +344,8 @@ def patient_retry() -> Retry:
 def brief(error: BaseException) -> str:
     """What went wrong with a request, in few words: the status, or the last cause; no query of any URL."""
     text = " ".join(str(error).split())
+    if "NameResolutionError" in text or "Failed to resolve" in text:
+        return f"{NO_NAME}, {NAME_TRIES} times"
     code = getattr(error, "status_code", None)
     refused = re.search(r"too many (\d{3}) error responses", text)
     asked = re.search(r"HTTP \d{3}: the server asks[^')]*", text)
@@ -285,7 +371,7 @@ def _absolute(item: Item) -> Item:
     return item
 
 
-def _catalog_io() -> StacIO:
+def _catalog_io(catalog: str) -> StacIO:
     """Reads the files of a static catalogue wherever they are."""
     from pystac.stac_io import DefaultStacIO
     from requests import Session
@@ -295,7 +381,7 @@ def _catalog_io() -> StacIO:
 
     session = Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=patient_retry()))
+        session.mount(scheme, HTTPAdapter(max_retries=patient_retry(catalog)))
 
     class AnywhereIO(DefaultStacIO):
         def read_text_from_href(self, href: str) -> str:

@@ -159,6 +159,26 @@ def _damaged(said: str, url: str) -> Trouble:
     return Trouble("damaged", f"not all of it arrived, or it is damaged: {_brief(said, url)}")
 
 
+def local_trouble(error: BaseException, href: str) -> str:
+    """Why a file of this machine could not be read, in words, without its path.
+
+    Args:
+        error: What was raised.
+        href: What GDAL was given: a path, or a member of a zip (``/vsizip/{zip}/member``).
+    """
+    said = " ".join(without_secrets(_all_of(error)).split())
+    for name in (f"'{href}'", f"`{href}'", href):
+        said = said.replace(name, "it")
+    said = re.sub(r"^it[:,]\s*(?:it[:,]\s*)?", "", said)[:200].rstrip(". ")
+    if re.search(r"No such file|does not exist", said):
+        return "it is not there"
+    if "Permission denied" in said:
+        return "no permission"
+    if "not recognized as being in a supported file format" in said:
+        return "it is no raster that can be read, or damaged at its beginning"
+    return f"not all of it arrived, or it is damaged: {said.partition(';')[0]}"
+
+
 def _brief(said: str, url: str) -> str:
     return without_secrets(said, url)[:200].rstrip(". ")
 

@@ -14,6 +14,7 @@ from wetmap.recipe import Recipe, Reference, Sensor
 from wetmap.samples import check_reference
 from wetmap.sources import check_bands, open_archive
 from wetmap.sources.stac import StacArchive
+from wetmap.sources.stac_search import refuse_missing
 from wetmap.stages import applicability, operating_point, postprocess
 from wetmap.stages.earthengine_rules import refuse_unrunnable
 from wetmap.stages.plan import sensors_wanted, source_bands
@@ -74,9 +75,8 @@ def _check_catalogue(recipe: Recipe, sensor: Sensor) -> None:
     source = recipe.sources.of(sensor)
     if source is None:
         raise RecipeError(f"The features need {sensor}, and sources.{sensor} is null.", do="Name a source for it.")
-    if source.kind == "stac" and source.catalog.endswith(".json") and "://" not in source.catalog:
-        _need(Path(source.catalog), f"sources.{sensor}.catalog")
     if source.kind == "stac":
+        refuse_missing(source.catalog, f"sources.{sensor}.catalog")
         StacArchive.of(source, sensor).refuse_collection(sensor)
     if source.kind == "files":
         _need(source.folder, f"sources.{sensor}.folder")

@@ -63,9 +63,18 @@ def fewer_than(row: Mapping[str, Any], looks: int) -> float:
     return math.fsum(row["hectares_by_looks"][: min(looks, MOST_LOOKS)])
 
 
+def is_few(row: Mapping[str, Any], least: int) -> bool:
+    """Whether some of the area has fewer looks than what ``sentence`` speaks of."""
+    return fewer_than(row, max(least, ENOUGH_LOOKS)) > 0
+
+
 def sentence(row: Mapping[str, Any], least: int) -> str:
     """``summer: 123.4 ha (4 %) of the area have no clear look, 456.7 ha (15 %) fewer than 3``."""
     enough = max(least, ENOUGH_LOOKS)
+    if fewer_than(row, 1) == 0:
+        return (
+            f"{row['season']}: {_amount(row, fewer_than(row, enough))} of the area have fewer than {enough} clear looks"
+        )
     return (
         f"{row['season']}: {_amount(row, fewer_than(row, 1))} of the area have no clear look, "
         f"{_amount(row, fewer_than(row, enough))} fewer than {enough}"

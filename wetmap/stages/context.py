@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from wetmap.cluster import Workers, explain
-from wetmap.errors import BlockFailedWarning, SceneSkippedWarning, TooManyFailuresError, UsageError
+from wetmap.errors import (
+    BlockFailedWarning,
+    CoregistrationWarning,
+    SceneSkippedWarning,
+    TooManyFailuresError,
+    UsageError,
+)
 from wetmap.geo import Aoi, Block, Grid, make_grid, read_aoi
 from wetmap.ledger import Entry, Ledger
 from wetmap.recipe import Recipe
@@ -175,7 +181,7 @@ def run_blocks(
     named: set[str] = set()
     for entry in _entries(context, function, todo, pace or Pace()):
         ledger.add([entry])
-        _name_lost_scenes(entry, named)
+        _name_lost_scenes(entry, named, folder.stage)
         if entry.status == "failed":
             warnings.warn(f"{folder.stage} block {entry.block}: {entry.reason}", BlockFailedWarning, stacklevel=2)
         else:
@@ -199,20 +205,24 @@ def _entries(
             yield Entry(task.block.name, "failed", explain(result))
 
 
-def _name_lost_scenes(entry: Entry, named: set[str]) -> None:
+def _name_lost_scenes(entry: Entry, named: set[str], stage: str) -> None:
     """Warn of each scene once, however many blocks miss it; the ledger has them all."""
+    # the blocks of the plan are tie blocks: it reads scenes to lay them onto each other, and no more
+    planning = stage == "plan"
+    kind = CoregistrationWarning if planning else SceneSkippedWarning
+    what = "is missing from co-registration" if planning else "is left out"
     for row in entry.detail:
         if row["scene"] not in named:
             named.add(row["scene"])
-            text = f"{row['sensor']} scene {row['scene']} is left out: {row['reason']}"
-            warnings.warn(text, SceneSkippedWarning, stacklevel=2)
+            warnings.warn(f"{row['sensor']} scene {row['scene']} {what}: {row['reason']}", kind, stacklevel=2)
 
 
 def _refuse_failures(entries: list[Entry], allowed: float, stage: str) -> None:
     failed = [entry for entry in entries if entry.status == "failed"]
     if failed and len(failed) > allowed * len(entries):
+        plural = "block" if len(entries) == 1 else "blocks"
         raise TooManyFailuresError(
-            f"{len(failed)} of {len(entries)} blocks of {stage} failed, more than the {allowed:.0%} that are allowed; "
-            f"the first is {failed[0].block}: {failed[0].reason}",
+            f"{len(failed)} of {len(entries)} {plural} of {stage} failed, more than the {100 * allowed:g} % that are "
+            f"allowed; the first is {failed[0].block}: {failed[0].reason}",
             do="Run the same command again to try them again, or allow more with --max-failed.",
         )

@@ -122,8 +122,10 @@ def run(
         folder=folder.path / FOLDER,
         network=context.recipe.network,
     )
-    run_blocks(context, folder, blocks, measure_block, work)
+    entries = run_blocks(context, folder, blocks, measure_block, work, holes_again=True)
     report = decide(context, folder, blocks, [*radar, *measured], archives)
+    report["failed_blocks"] = sorted(entry.block for entry in entries if entry.status == "failed")
+    report["failed_reads"] = [{"block": entry.block, **row} for entry in entries for row in entry.detail]
     moves = {
         (row["sensor"], one): row["moved_m"] for row in report["groups"] if any(row["moved_m"]) for one in row["ids"]
     }
@@ -237,11 +239,9 @@ def decide(
         able = bool(getattr(archives[group.sensor], "moves_scenes", False))
         rows.append(_row(group, ties, settings, context.grid.res_m, able=able))
     _mark_odd(rows, context.grid.res_m)
-    failures = [row for result in results for row in result.get("failures", [])]
     return {
         "groups": rows,
         "tie_blocks": [[block.y0, block.x0, block.height, block.width] for block in blocks],
-        "failed_reads": sorted({str(row["scene"]) for row in failures}),
         "why_not": "",
     }
 
@@ -319,10 +319,15 @@ def _mark_odd(rows: Sequence[dict[str, Any]], res_m: float) -> None:
                 row["odd"] = bool(np.hypot(*(np.array(row["off_m"]) - middle)) > ODD_PX * res_m)
 
 
+def moves_of(report: Mapping[str, Any]) -> list[Any]:
+    """What is moved, and by how much: sensor and key of each group, metres east and north."""
+    return [[row["sensor"], row["key"], row["moved_m"]] for row in report["groups"] if any(row["moved_m"])]
+
+
 def brief(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The report for the manifest: all but the single tie blocks."""
+    """The report for the manifest: all but the single tie blocks, and what could not be read."""
     groups = [{name: value for name, value in row.items() if name != "arrows"} for row in report["groups"]]
-    return {**report, "groups": groups, "tie_blocks": len(report["tie_blocks"])}
+    return {"groups": groups, "tie_blocks": len(report["tie_blocks"]), "why_not": report.get("why_not", "")}
 
 
 def picture(context: Context, folder: StageFolder, report: Mapping[str, Any]) -> tuple[bytes | None, str]:

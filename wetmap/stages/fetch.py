@@ -20,7 +20,7 @@ from wetmap.stages.block_reading import FetchTask
 from wetmap.stages.context import Context, Pace, run_blocks
 from wetmap.stages.earthengine_rules import backscatter
 from wetmap.stages.fetch_block import Work, make_block
-from wetmap.stages.radar_plan import passes_by_layer
+from wetmap.stages.lost_reads import counted, lacks, passes_by_layer, scenes_of
 from wetmap.stages.scene_table import write_table
 from wetmap.stages.scenes_check import check_scenes, warn_of_suspects
 from wetmap.workspace import StageFolder, key_of, write_json
@@ -37,7 +37,7 @@ def asked(context: Context) -> dict[str, Any]:
     recipe = context.recipe
     return {
         "revision": REVISION,
-        "plan": plan.folder_of(context).key,
+        "plan": plan.identity(context),
         "bands": [asdict(band) for band in bands_of(recipe)],
         "block_px": recipe.grid.block_px,
         "optical": {name: value for name, value in plain(recipe.optical).items() if name != "min_clear_looks"},
@@ -118,7 +118,6 @@ def run(context: Context) -> StageFolder:
             network=context.recipe.network,
             max_failed=context.recipe.cluster.max_failed,
         )
-        passes = passes_by_layer(bands, planned.scenes)
         planned = replace(planned, scenes=(), skipped=())  # not thousands of scenes beside the blocks
         entries = run_blocks(context, folder, near, make_block, work, _pace(context), holes_again=True)
         looks = clear_cover.told(entry.facts.get("clear_ha", {}) for entry in entries)
@@ -127,9 +126,8 @@ def run(context: Context) -> StageFolder:
         warn_of_suspects(checked)
         lost = [{"block": entry.block, **row} for entry in entries for row in entry.detail]
         if lost:
-            scenes = len({(row["sensor"], row["scene"]) for row in lost})
             context.listener.say(
-                f"{len(lost)} reads of {scenes} scene{'' if scenes == 1 else 's'} failed; they are named in "
+                f"{counted(len(lost), 'read')} of {counted(len(scenes_of(lost)), 'scene')} failed; they are named in "
                 f"{folder.path / 'manifest.json'}, and the same command tries them again"
             )
         write_json(
@@ -142,7 +140,7 @@ def run(context: Context) -> StageFolder:
                 "clear_looks": looks,
                 "scenes_check": checked,
                 "clipped": _clipped(entries),
-                "radar_passes": passes,
+                "passes": passes_by_layer(bands, plan.load(plan.folder_of(context)).scenes, lost),
                 "backscatter": backscatter(context.recipe),
                 "terrain": task.terrain.to_json() if task.terrain else None,
                 "simulated": simulated,
@@ -172,10 +170,8 @@ def identity(context: Context) -> str:
     Blocks and scenes that failed within ``--max-failed`` may be there after the next run, under the same key.
     """
     folder = folder_of(context)
-    manifest = folder.manifest or {}
-    lost = sorted({(row["block"], row["sensor"], row["scene"]) for row in manifest.get("failed_reads", [])})
-    lacks = [*manifest.get("failed", []), *lost]
-    return folder.key if not lacks else f"{folder.key} without {key_of({'lacks': lacks})}"
+    missing = lacks(folder.manifest or {}, "failed")
+    return folder.key if not missing else f"{folder.key} without {key_of({'lacks': missing})}"
 
 
 def _open_again(context: Context, folder: StageFolder) -> None:

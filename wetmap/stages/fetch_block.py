@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from wetmap.stages import clear_cover, plan
 from wetmap.stages.block_features import block_features
 from wetmap.stages.block_reading import BlockReader, FetchTask
 from wetmap.stages.context import BlockTask
+from wetmap.stages.lost_reads import counted
 from wetmap.stages.scene_table import open_table
 
 
@@ -99,7 +101,11 @@ def _entry(
 ) -> Entry:
     names = sorted({str(row["scene"]) for row in lost})
     if len(names) > max_failed * scenes:
-        reason = f"{len(names)} scenes could not be read, the first is {lost[0]['scene']}: {lost[0]['reason']}"
+        share = math.ceil(1000 * len(names) / max(scenes, 1)) / 10  # rounded up: as --max-failed it is enough
+        reason = (
+            f"{len(names)} of {counted(scenes, 'scene')} near it could not be read ({share:g} %), more than the "
+            f"{100 * max_failed:g} % allowed, the first is {lost[0]['scene']}: {lost[0]['reason']}"
+        )
         return Entry(block, "failed", reason, tuple(lost), facts)
     return Entry(block, "done", detail=tuple(lost), facts=facts)
 

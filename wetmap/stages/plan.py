@@ -26,8 +26,9 @@ from wetmap.stages import coregister, simulate, terrain_plan
 from wetmap.stages.block_features import unserved_layers
 from wetmap.stages.context import Context
 from wetmap.stages.earthengine_rules import backscatter, embeddings_year, refuse_unrunnable, seasons_of, what_counts
+from wetmap.stages.lost_reads import counted, lacks, scenes_of
 from wetmap.stages.radar_plan import RadarSamples, keep_tracks, measure, samples_wanted, tracks_of
-from wetmap.workspace import StageFolder, read_json, write_json
+from wetmap.workspace import StageFolder, key_of, read_json, write_json
 
 #: Raised when the same request would be planned differently.
 REVISION = 2
@@ -111,6 +112,32 @@ def folder_of(context: Context) -> StageFolder:
     return context.workspace.stage("plan", asked(context))
 
 
+def identity(context: Context) -> str:
+    """What identifies the plan for fetch: its key, and what it measured for the whole area, where that counts.
+
+    Scenes that cannot be read while shifts and speckle are measured may be there in the next run, under the same key;
+    where they change what was settled, the cube is another one.
+    """
+    folder = folder_of(context)
+    settled = (folder.manifest or {}).get("settled")
+    return f"{folder.key} settled {settled}" if settled else folder.key
+
+
+def _settled(shifts: dict[str, Any], radar: RadarSamples | None) -> str | None:
+    """Short name of what was measured and changes features; None where nothing does."""
+    moves = coregister.moves_of(shifts)
+    speckle = None if radar is None else [radar.looks, radar.strong_power]
+    return key_of({"moves": moves, "radar": speckle}) if moves or speckle else None
+
+
+def _open_again(context: Context, folder: StageFolder) -> None:
+    """What could not be read while shifts and speckle were measured is tried again by the next run."""
+    missing = lacks(folder.manifest or {}, "failed_tie_blocks")
+    if missing:
+        context.listener.say("plan: scenes could not be read while it was measured; what is missing is tried again")
+        (folder.path / "manifest.json").unlink()
+
+
 def archives(context: Context) -> dict[Sensor, Archive]:
     """The archive of each sensor; small objects that open nothing until a worker reads."""
     catalog = simulate.catalog_of(context)
@@ -161,10 +188,12 @@ def refuse_empty_layers(context: Context, scenes: Sequence[Scene]) -> None:
     """
     empty = unserved_layers(bands_of(context.recipe), scenes)
     if empty:
+        radar = any(".radar" in layer for layer in empty) and context.recipe.radar.relative_orbits
+        tracks = f"Add a track of that orbit state to radar.relative_orbits ({radar}), or empty it. " if radar else ""
         raise SourceError(
             f"No scene serves {', '.join(empty)} ({len(scenes)} scenes were found over {context.aoi.name}).",
-            do="Widen that season, take it or the orbit state out of the recipe (features.orbit_states: [any] puts all "
-            "passes together), or name another source.",
+            do=f"{tracks}Widen that season, take it or the orbit state out of the recipe (features.orbit_states: [any] "
+            "puts all passes together), or name another source.",
         )
 
 
@@ -185,6 +214,7 @@ def run(context: Context) -> StageFolder:
     """Search, decide, freeze."""
     folder = folder_of(context)
     with context.workspace.lock("plan"), using(context.recipe.network):
+        _open_again(context, folder)
         if not context.begin(folder, asked(context)):
             return folder
         context.listener.say(f"Grid: {context.grid.describe()}; area {context.aoi.area_ha:,.0f} ha")
@@ -193,6 +223,7 @@ def run(context: Context) -> StageFolder:
         scenes, shifts = coregister.run(context, folder, folder.path / "inside.zarr", archives(context), scenes)
         terrain = _settle_terrain(context, scenes, folder.path)
         radar = _measure_radar(context, scenes)
+        lost = [*shifts.get("failed_reads", []), *(radar.lost() if radar is not None else [])]
         write_json(
             folder.path / "plan.json",
             {
@@ -213,8 +244,17 @@ def run(context: Context) -> StageFolder:
                 "radar_tracks": tracks_of(scenes),
                 "backscatter": backscatter(context.recipe),
                 "coregistration": coregister.brief(shifts),
+                "failed_tie_blocks": shifts.get("failed_blocks", []),
+                "failed_reads": lost,
+                "settled": _settled(shifts, radar),
             },
         )
+        if lost:
+            context.listener.say(
+                f"{counted(len(lost), 'read')} of {counted(len(scenes_of(lost)), 'scene')} failed while shifts and "
+                f"speckle were measured; they are named in {folder.path / 'manifest.json'}, and the same command tries "
+                "them again"
+            )
     for sensor in archives(context):
         count = sum(scene.sensor == sensor for scene in scenes)
         context.listener.say(f"{sensor}: {count} scene{'' if count == 1 else 's'}")

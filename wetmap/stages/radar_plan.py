@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetmap import recipe
-from wetmap.cube import Band, layers_of
 from wetmap.errors import SceneSkippedWarning, SourceError
 from wetmap.geo import Grid
 from wetmap.imagery.looks import equivalent_looks
 from wetmap.imagery.speckle_edges import STRONG_PERCENTILE
 from wetmap.recipe import Sensor
 from wetmap.sources import Archive, Scene, Skipped
-from wetmap.stages.block_reading import passes_of, serves
+from wetmap.stages.block_reading import passes_of
 
 #: Scenes that are sampled at most, spread evenly over the list, and samples per side of the area.
 SAMPLE_SCENES, SAMPLES_PER_SIDE = 8, 3
@@ -50,6 +49,14 @@ class RadarSamples:
     def from_json(cls, data: dict[str, Any]) -> RadarSamples:
         """Rebuild what ``to_json`` gave."""
         return cls(looks=data["looks"], strong_power=data["strong_power"], scenes=tuple(data["scenes"]))
+
+    def lost(self) -> list[dict[str, str]]:
+        """Scenes that could not be sampled, as rows for the manifest: block, scene, sensor, bands, reason."""
+        return [
+            {"block": "samples", "scene": row["scene"], "sensor": "radar", "bands": "", "reason": row["reason"]}
+            for row in self.scenes
+            if "reason" in row
+        ]
 
     def settle(self, settings: recipe.Radar) -> recipe.Radar:
         """The recipe's settings with the estimated number of looks in place of the word."""
@@ -126,15 +133,6 @@ def tracks_of(scenes: Sequence[Scene]) -> list[dict[str, Any]]:
         }
         for (season, state, track, platform), members in sorted(groups.items())
     ]
-
-
-def passes_by_layer(bands: Sequence[Band], scenes: Sequence[Scene]) -> dict[str, int]:
-    """Passes that serve each radar layer."""
-    return {
-        layer: len(passes_of([scene for scene in scenes if serves(scene, layer)]))
-        for layer in layers_of(bands)
-        if layer.partition(".")[2].startswith("radar")
-    }
 
 
 def measure(archive: Archive, scenes: Sequence[Scene], grid: Grid, wanted: dict[str, Any]) -> RadarSamples | None:

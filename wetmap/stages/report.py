@@ -20,14 +20,14 @@ from wetmap.recipe_file import dump_recipe, plain
 from wetmap.recipe_map import Postprocess
 from wetmap.report.page import ReportData, ScenesUsed, write_report
 from wetmap.samples.splits import LEAKS, leak_note
-from wetmap.stages import coregister, cubes, fetch, mosaic, plan, postprocess, predict, train
+from wetmap.stages import coregister, cubes, fetch, lost_reads, mosaic, plan, postprocess, predict, train
 from wetmap.stages.context import Context
 from wetmap.stages.truth import agreement
 from wetmap.training.metrics import Scores
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give another page.
-REVISION = 4
+REVISION = 5
 
 #: What this stage adds to the map's folder.
 OWN_FILES = ("report.html", "map.json", "map.qgz")
@@ -37,11 +37,14 @@ VERSIONS = ("wetmap", "torch", "scikit-learn", "rasterio", "numpy")
 
 def asked(context: Context) -> dict[str, Any]:
     """What the stage is asked: the finished map, and what is said about it."""
+    unmeasured = lost_reads.lacks(plan.folder_of(context).manifest or {}, "failed_tie_blocks")
     return {
         "revision": REVISION,
         "mosaic": mosaic.folder_of(context).key,
         "recipe": plain(_shown_recipe(context)),
         "versions": _versions(),
+        # the page tells how shifts were measured, even where a scene more or less moves nothing
+        **({"unmeasured": unmeasured} if unmeasured else {}),
     }
 
 
@@ -124,7 +127,10 @@ def _data(context: Context, bundle: Bundle, classes: Sequence[MapClass], truth: 
         shifts_png=shifts_png,
         shifts_alt=shifts_alt,
         scenes=_scenes(planned),
-        skipped=[(row.id, row.reason) for row in planned.skipped] + _lost_reads(context),
+        skipped=[(row.id, row.reason) for row in planned.skipped],
+        scenes_used=len(planned.scenes),
+        lost=_lost_reads(context),
+        lost_words=_lost_words(context),
         figures=[]
         if truth is None
         else [(f"{truth['agreement']:.1%}", "of mapped pixels agree with the simulated truth")],
@@ -254,11 +260,12 @@ def _span(days: list[str]) -> str:
 
 def _lost_reads(context: Context) -> list[tuple[str, str]]:
     manifest = fetch.folder_of(context).manifest or {}
-    lost = [
-        (str(row.get("scene", row.get("id", "?"))), str(row.get("reason", "could not be read")))
-        for row in manifest["failed_reads"]
-    ]
-    return sorted(set(lost))
+    return sorted({(str(row["scene"]), str(row["reason"])) for row in manifest["failed_reads"]})
+
+
+def _lost_words(context: Context) -> str:
+    manifest = fetch.folder_of(context).manifest or {}
+    return lost_reads.words(manifest["failed_reads"], manifest.get("blocks", 0))
 
 
 def _notes(context: Context) -> list[str]:
@@ -266,7 +273,9 @@ def _notes(context: Context) -> list[str]:
     for verb, folder in (("fetch", fetch.folder_of(context)), ("predict", predict.folder_of(context))):
         failed = (folder.manifest or {}).get("failed", [])
         if failed:
-            notes.append(f"{len(failed)} blocks of {verb} failed and are missing: {', '.join(failed[:10])}.")
+            are = "is" if len(failed) == 1 else "are"
+            names = ", ".join(failed[:10])
+            notes.append(f"{lost_reads.counted(len(failed), 'block')} of {verb} failed and {are} missing: {names}.")
     notes += ((fetch.folder_of(context).manifest or {}).get("terrain") or {}).get("notes", [])
     point = (predict.folder_of(context).manifest or {}).get("operating_point")
     if point is not None:

@@ -19,6 +19,7 @@ from wetmap.stages import (
     cubes,
     fetch,
     kept_layers,
+    lost_reads,
     mosaic,
     operating_point,
     plan,
@@ -31,13 +32,13 @@ from wetmap.stages import (
     train,
 )
 from wetmap.stages.check import check_recipe
-from wetmap.stages.clear_cover import sentence
+from wetmap.stages.clear_cover import is_few, sentence
 from wetmap.stages.context import Context
+from wetmap.stages.estimate_words import facts
 from wetmap.stages.fitting import BASELINES
+from wetmap.stages.lost_reads import counted
 from wetmap.stages.scenes_check import suspects
 
-#: What a dry run of fetch tells in lines of its own, or to machines alone.
-TOLD = {"scenes_by_month", "read_gb", "read_gb_by_sensor", "hours", "assumed_mb_per_s", "scene_list", "skipped"}
 #: What the model is compared with stands below it in tables.
 LAST = {**{name: 1 + at for at, name in enumerate(BASELINES)}, train.GUESS: 9}
 
@@ -56,18 +57,42 @@ def of_fetch(context: Context) -> dict[str, Any]:
         },
         "skipped_scenes": len(planned.skipped),
         "coregistration": coregister.brief(planned.coregistration)["groups"],
+        "shifts": _shifts(context, planned.coregistration),
         "blocks": manifest["blocks"],
-        "failed_blocks": manifest["failed"],
-        "failed_reads": len(manifest["failed_reads"]),
-        "lost_scenes": len({(row["sensor"], row["scene"]) for row in manifest["failed_reads"]}),
+        **_imagery(context),
+        "lost_words": lost_reads.words(manifest["failed_reads"], manifest["blocks"]),
         "clear_looks": manifest.get("clear_looks", []),
-        "few_looks": [sentence(row, context.recipe.optical.min_clear_looks) for row in manifest.get("clear_looks", [])],
-        "suspect_scenes": [row["scene"] for row in suspects(manifest.get("scenes_check", []))],
         "terrain": manifest.get("terrain"),
         "bands": [band.name for band in bands_of(context.recipe)],
         "cube": str(fetch.cube_path(folder)),
         "simulated": manifest["simulated"],
     }
+
+
+def _imagery(context: Context) -> dict[str, Any]:
+    """What is wrong with the cube: what fetch says of it, and every map made from it says again."""
+    manifest = fetch.folder_of(context).manifest or {}
+    rows, looks = manifest.get("failed_reads", []), manifest.get("clear_looks", [])
+    least = context.recipe.optical.min_clear_looks
+    unmeasured = (plan.folder_of(context).manifest or {}).get("failed_reads", [])
+    return {
+        "failed_blocks": manifest.get("failed", []),
+        "failed_reads": len(rows),
+        "lost_scenes": len(lost_reads.scenes_of(rows)),
+        "few_looks": [sentence(row, least) for row in looks if is_few(row, least)],
+        "suspect_scenes": [row["scene"] for row in suspects(manifest.get("scenes_check", []))],
+        "unmeasured_scenes": sorted(scene for _, scene in lost_reads.scenes_of(unmeasured)),
+        "terrain_notes": (manifest.get("terrain") or {}).get("notes", []),
+    }
+
+
+def _shifts(context: Context, report: dict[str, Any]) -> list[str]:
+    """What co-registration found, in sentences; why nothing was measured, where there were two sensors to compare."""
+    if report["groups"]:
+        return coregister.sentences(report)
+    if {"optical", "radar"} <= set(plan.sensors_wanted(context.recipe)):
+        return [f"Nothing was measured: {report.get('why_not') or 'there is nothing to compare'}."]
+    return []
 
 
 def of_train(context: Context) -> dict[str, Any]:
@@ -105,6 +130,7 @@ def of_map(context: Context) -> dict[str, Any]:
         "leak_note": told["leak_note"],
         "truth": told["truth"],
         "failed_blocks": (predict.folder_of(context).manifest or {}).get("failed", []),
+        "imagery": _imagery(context),
         "operating_point": (predict.folder_of(context).manifest or {}).get("operating_point"),
         "postprocess": postprocess.told(context),
         "applicability": applicability.told(context),
@@ -126,22 +152,41 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 def _fetch_lines(result: dict[str, Any]) -> list[str]:
     scenes = ", ".join(f"{count} {sensor}" for sensor, count in result["scenes"].items())
+    found = sum(result["scenes"].values()) + result["skipped_scenes"]
+    lost = f"; {result['lost_words']}" if result["lost_words"] else ""
     out = [
         f"Grid:   {result['grid']}",
-        f"Scenes: {scenes}; {result['skipped_scenes']} left out",
-        f"Cube:   {len(result['bands'])} bands, {result['blocks']} blocks, {result['cube']}",
+        f"Scenes: {counted(found, 'scene')} found: {scenes} used, {result['skipped_scenes']} left out{lost}",
+        f"Cube:   {counted(len(result['bands']), 'band')}, {counted(result['blocks'], 'block')}, {result['cube']}",
+        *(f"Shift:  {line}" for line in result["shifts"]),
     ]
-    if result["failed_blocks"] or result["failed_reads"]:
+    return out + _trouble_lines(result, "the same command tries them again")
+
+
+def _trouble_lines(imagery: dict[str, Any], do: str) -> list[str]:
+    """What is wrong with the cube, as lines; none where nothing is.
+
+    Args:
+        imagery: What ``_imagery`` gave.
+        do: What tries again what could not be read.
+    """
+    out = []
+    blocks, reads = len(imagery["failed_blocks"]), imagery["failed_reads"]
+    if blocks or reads:
+        scenes = counted(imagery["lost_scenes"], "scene")
         out.append(
-            f"Failed: {len(result['failed_blocks'])} blocks, {result['failed_reads']} reads of "
-            f"{result['lost_scenes']} scene{'' if result['lost_scenes'] == 1 else 's'} (named in the manifest; "
-            "the same command tries them again)"
+            f"Failed: {counted(blocks, 'block')}, {counted(reads, 'read')} of {scenes} (named in the manifest; {do})"
         )
-    out += [f"Looks:  {line}" for line in result["few_looks"]]
-    if result["suspect_scenes"]:
-        out.append(f"Check:  {', '.join(result['suspect_scenes'])}: unlike the other scenes (why: see the manifest)")
-    out += [f"Note:   {note}" for note in (result["terrain"] or {}).get("notes", [])]
-    return out
+    if imagery["unmeasured_scenes"]:
+        scenes, first = counted(len(imagery["unmeasured_scenes"]), "scene"), imagery["unmeasured_scenes"][0]
+        out.append(
+            f"Failed: {scenes} not read while shifts and speckle were measured, the first {first} (named in the "
+            f"plan's manifest; {do})"
+        )
+    out += [f"Looks:  {line}" for line in imagery["few_looks"]]
+    if imagery["suspect_scenes"]:
+        out.append(f"Check:  {', '.join(imagery['suspect_scenes'])}: unlike the other scenes (why: see the manifest)")
+    return out + [f"Note:   {note}" for note in imagery["terrain_notes"]]
 
 
 def _train_lines(result: dict[str, Any]) -> list[str]:
@@ -167,7 +212,9 @@ def _map_lines(result: dict[str, Any]) -> list[str]:
         above = "" if result["scores"] is None else "; the scores above are of all tokens of the largest size"
         out.append(f"Point:  {point}{above}")
     if result["failed_blocks"]:
-        out.append(f"Failed: {len(result['failed_blocks'])} blocks are missing from the map")
+        count = len(result["failed_blocks"])
+        out.append(f"Failed: {counted(count, 'block')} {'is' if count == 1 else 'are'} missing from the map")
+    out += _trouble_lines(result["imagery"], "wetmap fetch tries them again")
     if result["postprocess"] and result["scores"] is not None:
         out.append("Scores: the held-out scores are of the model's answer, before the steps below")
     out += [f"After:  {line}" for line in result["postprocess"]]
@@ -243,7 +290,7 @@ def _reading(context: Context) -> dict[str, Any]:
             return reading_estimate.reading(context, planned.scenes, planned.skipped)
         return reading_estimate.reading(context, *plan.search(context))
     except WetmapError as error:
-        return {"scenes": f"not known: {error.what}"}
+        return {"scenes": f"not known: {error}"}
 
 
 def _written_gb(context: Context, pixels: int, classes: int = 0) -> float | str:
@@ -261,7 +308,7 @@ def _mapping(context: Context, pixels: int) -> dict[str, Any]:
     try:
         bundle = predict.open_bundle(context)
     except WetmapError as error:
-        out["hours"] = f"not known: {error.what}"
+        out["hours"] = f"not known: {error}"
         return out
     out["write_gb_at_most"] = _written_gb(context, pixels, len(bundle.card.classes))
     point = operating_point.look(context, bundle)[0] if operating_point.wanted(context.recipe.predict) else None
@@ -317,14 +364,5 @@ def _estimate_lines(result: dict[str, Any]) -> list[str]:
     out += [f"Stage:  {stage}: {state}" for stage, state in result["stages"].items()]
     out += reading_estimate.lines(result.get("fetch", {}))
     for verb in result["verbs"]:
-        facts = ", ".join(
-            f"{key.replace('_', ' ')} {_flat(value)}"
-            for key, value in result[verb].items()
-            if value is not None and key not in TOLD
-        )
-        out.append(f"{verb.capitalize()}: {facts}")
+        out.append(f"{verb.capitalize()}: {facts(result[verb])}")
     return out
-
-
-def _flat(value: Any) -> str:
-    return " + ".join(f"{count} {name}" for name, count in value.items()) if isinstance(value, dict) else str(value)

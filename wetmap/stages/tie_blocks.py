@@ -19,6 +19,7 @@ from wetmap.ledger import Entry
 from wetmap.recipe import Network, Sensor
 from wetmap.sources import Archive, Scene
 from wetmap.sources.network import using
+from wetmap.sources.secrets import without_secrets
 from wetmap.stages.context import BlockTask
 from wetmap.workspace import write_json
 
@@ -133,11 +134,13 @@ def _measured(task: BlockTask) -> Entry:
         result["radar"][key] = {part: _plain(tie) for part, tie in _radar_ties(reader, passes, looks).items()}
     for key, scenes in work.optical.items():
         result["optical"][key] = _plain(_optical_tie(reader, scenes, looks))
-    result["failures"] = reader.failures
-    if reader.failures and not reader.anything:
-        return Entry(task.block.name, "failed", str(reader.failures[0]["reason"]))
-    write_json(work.folder / f"{task.block.name}.json", result)
-    return Entry(task.block.name, "done")
+    lost = tuple(reader.failures.values())
+    path = work.folder / f"{task.block.name}.json"
+    if lost and not reader.anything:
+        path.unlink(missing_ok=True)  # what an earlier run found counts no more: else the past would decide
+        return Entry(task.block.name, "failed", lost[0]["reason"], lost)
+    write_json(path, result)
+    return Entry(task.block.name, "done", detail=lost)
 
 
 @dataclass
@@ -146,7 +149,8 @@ class _Reader:
 
     work: TieWork
     window: Grid
-    failures: list[dict[str, str]] = field(default_factory=list)
+    failures: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    """Scenes that could not be read, by sensor and id, as rows for the manifest: scene, sensor, bands, reason."""
     anything: bool = False
 
     def read(self, scenes: Pass, names: Sequence[str]) -> dict[str, Values]:
@@ -164,7 +168,8 @@ class _Reader:
                 found = self.work.archives[scene.sensor].read(scene, names, self.window)
             except SourceError as error:
                 if remaining == 0:
-                    self.failures.append({"scene": scene.id, "sensor": scene.sensor, "reason": error.what})
+                    row = {"scene": scene.id, "sensor": scene.sensor, "bands": " ".join(names)}
+                    self.failures.setdefault((scene.sensor, scene.id), {**row, "reason": without_secrets(error.what)})
             else:
                 self.anything = True
                 return found
