@@ -117,7 +117,7 @@ def test_without_steps_the_keys_are_those_of_before(folder: Path) -> None:
     with Workers(recipe.cluster, workspace.root / ".dask") as workers:
         context = Context(recipe, recipe, workspace, workers, Silent())
         asked = mosaic.asked(context)
-        assert set(asked) == {"revision", "predict", "classes", "name", "layers"}
+        assert set(asked) == {"revision", "predict", "classes", "name", "layers", "clear_count"}
         assert mosaic.folder_of(context).key == key_of(asked)
         assert mosaic.folder_of(context).complete, "as made without knowing of steps"
         assert postprocess.final(context).path == predict.folder_of(context).path
