@@ -30,7 +30,7 @@ KNOWN_LAYERS = (
     MapLayer("classes.tif", "Classes", "classes", shown=True),
     MapLayer("confidence.tif", "Confidence (%)", "measure"),
     MapLayer("entropy.tif", "Entropy (%)", "measure"),
-    MapLayer("applicability.tif", "Area of applicability", "measure"),
+    MapLayer("applicability.tif", "Unlike the training samples (% of the threshold)", "measure"),
     MapLayer("clear_count.tif", "Clear looks", "measure"),
     MapLayer("probabilities.tif", "Probabilities of the classes", "measure"),
 )
