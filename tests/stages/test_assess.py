@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from tests.walk.conftest import run_here
 from wetmap.classes import MapClass
-from wetmap.errors import AssessmentError, ReferenceWarning, UsageError
+from wetmap.errors import AssessmentError, ReferenceDataError, ReferenceWarning, UsageError
 from wetmap.products.class_map import ClassMap, open_class_map
 from wetmap.products.sample_file import read_design, write_sample
 from wetmap.products.style import write_class_style
+from wetmap.stages import assess_files
 from wetmap.stages.assess import assess
 from wetmap.stages.sample import Wish, draw
 
@@ -337,3 +338,16 @@ def test_through_the_front_door(source: ClassMap, tmp_path: Path) -> None:
     moved = source.path.rename(tmp_path / "space" / "map" / "classes.tif")
     done = run_here(["sample", "--map", str(moved), "--units", "20", "--json"])
     assert Path(json.loads(done.stdout)["sample"]) == tmp_path / "space" / "sample.gpkg"
+
+
+def test_files_that_are_no_vector_files_are_named_in_one_sentence(source: ClassMap, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("bog: 12")
+    with pytest.raises(ReferenceDataError, match=r"notes.txt cannot be read as a vector file\. Give a GeoPackage"):
+        assess(source, tmp_path / "notes.txt")
+
+
+def test_class_names_never_become_formulas_of_a_spreadsheet(tmp_path: Path) -> None:
+    row = {"class": '=HYPERLINK("http://example.org")', "mapped": 1, "seen": 1, "agreed": 1}
+    assess_files.write_files(tmp_path, {"basis": "agreement", "classes": [row], "matrix": [[1]]})
+    for name in ("accuracy.csv", "error_matrix.csv"):
+        assert "\r\n\"'=HYPERLINK" in (tmp_path / name).read_bytes().decode(), name

@@ -227,7 +227,9 @@ def read_units(path: Path, field: str, layer: str | None) -> tuple[geopandas.Geo
         names = [str(name) for name, _ in pyogrio.list_layers(path)]
         table = pyogrio.read_dataframe(path, layer=layer or (LAYER if LAYER in names else names[0]))
     except (DataSourceError, DataLayerError, UnicodeDecodeError, IndexError) as error:
-        raise ReferenceDataError(f"{path} cannot be read ({error}).", do="Give a GeoPackage of points.") from error
+        raise ReferenceDataError(
+            f"{path} cannot be read as a vector file.", do="Give a GeoPackage of points, such as wetmap sample writes."
+        ) from error
     if field not in table.columns:
         known = ", ".join(str(name) for name in table.columns if name != "geometry")
         raise UsageError(f"{path} has no field {field}; it has {known}.", do="Name the field with --class-field.")
