@@ -59,45 +59,33 @@ def write_layers(folder: Path, context: Context, cube: Cube, classes: Sequence[M
     """
     keep = kept_layers.keep_of(context.recipe)
     if keep.entropy:
-        _write_entropy(folder / "entropy.tif", context, cube, tags)
+        path = folder / "entropy.tif"
+        _write_kept(path, context, cube, "entropy of the class probabilities (percent of the most)", tags)
+        write_ramp_style(path, low=0, high=100, label="Entropy of the class probabilities (%)")
     if keep.probabilities:
-        _write_probabilities(folder / "probabilities.tif", context, cube, classes, tags)
+        path = folder / "probabilities.tif"
+        _write_kept(path, context, cube, tuple(xml_text(row.name) for row in classes), tags)
+        write_ramp_style(path, low=0, high=100, label=f"Probability of {classes[0].name} (%)")
     if kept_layers.counts_clear(context.recipe):
         _write_clear_count(folder / "clear_count.tif", context, cube, tags)
 
 
-def _write_entropy(path: Path, context: Context, cube: Cube, tags: dict[str, str]) -> None:
-    mapped = predict.folder_of(context)
-    write_cog(
-        path,
-        cube.grid,
-        lambda block: predict.read_map(mapped, "entropy", block),
-        dtype="uint8",
-        nodata=NO_PERCENT,
-        overview="average",
-        colours=None,
-        description="entropy of the class probabilities (percent of the most)",
-        tags={**tags, "units": "percent", "basis": BASIS},
-    )
-    write_ramp_style(path, low=0, high=100, label="Entropy of the class probabilities (%)")
-
-
-def _write_probabilities(
-    path: Path, context: Context, cube: Cube, classes: Sequence[MapClass], tags: dict[str, str]
+def _write_kept(
+    path: Path, context: Context, cube: Cube, description: str | tuple[str, ...], tags: dict[str, str]
 ) -> None:
+    """One of the layers that mapping kept, by the file's stem, in percent."""
     mapped = predict.folder_of(context)
     write_cog(
         path,
         cube.grid,
-        lambda block: predict.read_map(mapped, "probabilities", block),
+        lambda block: predict.read_map(mapped, path.stem, block),
         dtype="uint8",
         nodata=NO_PERCENT,
         overview="average",
         colours=None,
-        description=tuple(xml_text(row.name) for row in classes),
+        description=description,
         tags={**tags, "units": "percent", "basis": BASIS},
     )
-    write_ramp_style(path, low=0, high=100, label=f"Probability of {classes[0].name} (%)")
 
 
 def _write_clear_count(path: Path, context: Context, cube: Cube, tags: dict[str, str]) -> None:
