@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from wetmap.classes import MEASURE_RAMP, MapClass, class_table, distinct_colours, palette_colour
+from wetmap.classes import (
+    MEASURE_RAMP,
+    MapClass,
+    class_table,
+    distinct_colours,
+    name_in_table,
+    palette_colour,
+    synonyms,
+    table_names,
+    table_title,
+)
 from wetmap.errors import UsageError
 
 # Machado, Oliveira and Fernandes (2009), severity 1.0, on linear RGB.
@@ -45,7 +55,9 @@ def nearest(colours, sight):
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-@pytest.mark.parametrize(("table", "least"), [("new-brunswick", 17.0), ("land-cover", 10.0)])
+@pytest.mark.parametrize(
+    ("table", "least"), [("new-brunswick", 17.0), ("cwcs", 17.0), ("cnwi", 17.0), ("land-cover", 10.0)]
+)
 def test_packaged_colours_are_told_apart_in_every_kind_of_colour_vision(table, least, sight):
     assert nearest([item.colour for item in class_table(table)], sight) >= least
 
@@ -85,11 +97,39 @@ def test_other_names_have_colours_of_their_own():
     assert min(nearest(others[:7], sight) for sight in SIGHT) > 8
 
 
-def test_no_name_means_two_colours():
+def test_no_name_or_synonym_means_two_colours():
     shared = {}
-    for table in ("new-brunswick", "land-cover"):
+    for table in table_names():
+        also = synonyms(table)
         for item in class_table(table):
-            assert shared.setdefault(item.name, item.colour) == item.colour == palette_colour(item.name, 3)
+            for name in (item.name, *also[item.name]):
+                assert shared.setdefault(name.casefold(), item.colour) == item.colour == palette_colour(name, 3), name
+
+
+def test_the_canadian_system_has_its_five_classes_and_water_and_upland():
+    assert [item.name for item in class_table("cwcs")] == [
+        *("bog", "fen", "swamp", "marsh", "shallow water"),
+        *("water", "upland"),
+    ]
+    assert [item.name for item in class_table("cnwi")] == [
+        *("bog", "fen", "swamp", "marsh", "shallow/open water"),
+        "upland",
+    ]
+    assert table_title("cwcs") == "Canadian Wetland Classification System"
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "found"),
+    [
+        ("new-brunswick", "FW", "forested wetland"),
+        ("new-brunswick", "Peat-Bog ", "bog"),
+        ("new-brunswick", "heath", None),
+        ("cwcs", "Swamp", "swamp"),
+        ("cnwi", "shallow open water", "shallow/open water"),
+    ],
+)
+def test_a_table_knows_its_classes_by_name_and_synonym(table, name, found):
+    assert name_in_table(table, name) == found
 
 
 def test_synonyms_in_one_map_do_not_share_a_colour():

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from wetmap import cluster
-from wetmap.cluster import THREAD_VARIABLES, WAITING_PER_WORKER, Workers, explain
+from wetmap.cluster import THREAD_VARIABLES, WAITING_PER_WORKER, Workers, explain, local, stream
+from wetmap.cluster import workers as crews
 from wetmap.errors import SourceError, WorkersLostError
 from wetmap.recipe import Cluster
 
@@ -72,7 +72,11 @@ def test_every_item_once_and_errors_are_results(tmp_path: Path) -> None:
     assert isinstance(found[3], SourceError)
 
 
-def test_two_workers_are_two_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_two_workers_are_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Whether a process is made from one that has the libraries, or from nothing, as on macOS and Windows."""
+    if method == "spawn":
+        monkeypatch.setattr(local, "prepare_processes", lambda: "spawn")
     with Workers(Cluster(workers=2), tmp_path) as workers:
         processes = {result for _, result in workers.stream(process_id, range(12))}
         odd = dict(workers.stream(halve, [3]))
@@ -136,19 +140,19 @@ def test_a_killed_worker_loses_nothing_and_a_block_that_kills_every_time_is_name
 def test_nobody_waits_for_ever_for_workers_that_do_not_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "LOST_AFTER_S", 0.5)
-    monkeypatch.setattr(cluster, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(stream, "LOST_AFTER_S", 0.5)
+    monkeypatch.setattr(stream, "LOOK_EVERY_S", 0.1)
     with Workers(Cluster(workers=2), tmp_path) as workers:
-        stream = workers.stream(halve, range(0, 40, 2))
-        next(stream)
-        assert workers._running is not None
-        workers._running.cluster.scale(0)
+        coming = workers.stream(halve, range(0, 40, 2))
+        next(coming)
+        assert workers._local is not None
+        workers._local.cluster.scale(0)
         with pytest.raises(WorkersLostError, match="none came back within"):
-            list(stream)
+            list(coming)
 
 
 def test_no_more_workers_than_cores_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_cores", lambda: 5)
+    monkeypatch.setattr(crews, "count_cores", lambda: 5)
     assert Workers(Cluster(), tmp_path).count == 5
     assert Workers(Cluster(threads_per_worker=2), tmp_path).count == 2
     assert Workers(Cluster(threads_per_worker=8), tmp_path).count == 1

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
+import importlib.util
 import re
+import runpy
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from typer.main import get_command
 
+from tests.docs_pages import PAGE_IDS, PAGES, ROOT, TERMINAL, Fence, fences, prose
 from wetmap.cli.main import app
 from wetmap.recipe_file import load_recipe
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGE_IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 COMMAND = get_command(app)
 #: How pages call the programme.
 PREFIXES = (".venv/bin/wetmap", "wetmap")
@@ -26,43 +29,10 @@ PREFIXES = (".venv/bin/wetmap", "wetmap")
 FOLDERS = ("wetmap", "tests", "docs", "pipelines", "aoi", "benchmarks")
 #: Endings that tell a file name (wetmap.yaml) from a dotted module (wetmap.bundle).
 FILE_ENDINGS = ("yaml", "json", "md")
+#: At most so many blocks of all pages are left out by the test that runs them (tests/walk/test_page_blocks.py).
+NOT_RUN = 12
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
-
-
-@dataclass(frozen=True)
-class Fence:
-    """A fenced block of a page."""
-
-    page: Path
-    line: int
-    language: str
-    text: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
-
-
-def fences(page: Path) -> Iterator[Fence]:
-    """The fenced blocks of a page, also those indented under a list."""
-    opened: tuple[int, str, str] | None = None
-    body: list[str] = []
-    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
-        if match := re.fullmatch(r"( *)```(\w*)", line.rstrip()):
-            if opened is None:
-                opened, body = (number, match[1], match[2]), []
-            else:
-                yield Fence(page, opened[0], opened[2], "\n".join(body) + "\n")
-                opened = None
-        elif opened is not None:
-            body.append(line.removeprefix(opened[1]))
-    assert opened is None, f"{page}: the block of line {opened[0]} has no end"
-
-
-def prose(page: Path) -> str:
-    """A page without its fenced blocks."""
-    return re.sub(r"(?ms)^ *```.*?^ *```\s*$", "", page.read_text(encoding="utf-8"))
 
 
 BLOCKS = [fence for page in PAGES for fence in fences(page)]
@@ -237,3 +207,70 @@ def test_the_checks_of_names_refuse_nonsense(tmp_path: Path) -> None:
     assert list(command_lines("$ OMP_NUM_THREADS=1 wetmap run a.yaml \\\n  --json | jq .  # x\nls\n")) == [
         "run a.yaml    --json"
     ]
+
+
+def test_the_nav_of_the_site_has_a_place_for_every_page() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    placed = [page for part in site["nav"] for page in _pages_of(part)]
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert sorted(set(placed)) == sorted(pages | {"changelog.md"}), "write the page into `nav:` of mkdocs.yml"
+
+
+def _pages_of(part: object) -> Iterator[str]:
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, dict):
+        for inner in part.values():
+            yield from _pages_of(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from _pages_of(inner)
+
+
+@pytest.mark.parametrize("file", ["recipe.md", "cli.md"])
+def test_the_reference_pages_are_what_the_script_writes(file: str) -> None:
+    script = importlib.util.spec_from_file_location("make_reference", ROOT / "docs/make_reference.py")
+    assert script is not None
+    assert script.loader is not None
+    module = importlib.util.module_from_spec(script)
+    script.loader.exec_module(module)
+    made, kept = module.PAGES[file](), (ROOT / "docs/reference" / file).read_text(encoding="utf-8")
+    assert made == kept, f"docs/reference/{file} is out of date. Run `make reference` ({module.COMMAND})"
+
+
+def test_few_blocks_are_not_run_and_each_says_why() -> None:
+    left_out = [fence for fence in BLOCKS if fence.not_run is not None]
+    assert len(left_out) <= NOT_RUN, [f"{fence.name}: {fence.not_run}" for fence in left_out]
+    assert all(len(str(fence.not_run)) > 10 for fence in left_out)
+
+
+@pytest.mark.parametrize("fence", [fence for fence in BLOCKS if fence.not_run], ids=lambda fence: fence.name)
+def test_blocks_that_are_not_run_can_be_read_by_bash_and_by_the_scripts_they_call(
+    fence: Fence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fence.language in TERMINAL, f"{fence.name}: only lines for a terminal may be left out"
+    subprocess.run(["bash", "-n"], input=fence.text, text=True, check=True, timeout=10)
+    for line in fence.text.replace("\\\n", " ").splitlines():
+        words = shlex.split(re.sub(r"^([A-Z_]+=\S+ +)*", "", line), comments=True)
+        if words[:1] == ["python"] and words[1].startswith("benchmarks/"):
+            _parse_script(ROOT / words[1], words[2:], monkeypatch)
+
+
+class _ParsedError(Exception):
+    """The arguments were understood."""
+
+
+def _parse_script(script: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a script up to where it has parsed its arguments."""
+    before = argparse.ArgumentParser.parse_args
+
+    def parse(self: argparse.ArgumentParser, given: list[str] | None = None, space: Any = None) -> None:
+        before(self, given, space)
+        raise _ParsedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse)
+        patch.setattr(sys, "argv", [str(script), *words])
+        patch.syspath_prepend(str(script.parent))
+        with pytest.raises(_ParsedError):
+            runpy.run_path(str(script), run_name="__main__")

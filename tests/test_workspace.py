@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from wetmap.errors import LockedError, WorkspaceError
 from wetmap.ledger import Entry, Ledger
-from wetmap.workspace import Workspace, differences, key_of, read_json, write_bytes, write_json
+from wetmap.workspace import Workspace, because, differences, key_of, read_json, write_bytes, write_json
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text()
 JSON = st.recursive(LEAVES, lambda inner: st.dictionaries(st.text(), inner))
@@ -43,6 +43,25 @@ def test_differences_of_lists_name_what_came_and_what_went() -> None:
     assert list(differences({"a": [1]}, {"a": [1, 1]})) == ["a: 1 -> 2 entries"]
 
 
+def test_hashes_and_long_values_are_said_in_words() -> None:
+    one, two = "a" * 60 + "0000", "a" * 60 + "1111"
+    before = {"assessment": one, "model": "f5765bef62c9", "sha256": one, "pipe": "x" * 50, "kind": "forest"}
+    after = {"assessment": two, "model": "47b7819c93d0 without b", "sha256": two, "pipe": "x" * 51, "kind": "unet"}
+    told = ["the assessment", "kind: forest -> unet", "the model", "pipe (changed)", "sha256 (changed)"]
+    assert list(differences(before, after)) == told
+    classes = [{"name": name, "code": place, "reference": ["a"] * 20} for place, name in enumerate("abcdefgh")]
+    changed = differences({"classes": classes[:3]}, {"classes": classes[1:5]})
+    assert list(changed) == ["classes: without a, with d, with e"]
+    assert list(differences({"classes": classes}, {"classes": []})) == ["classes: 8 gone, 0 new"]
+
+
+def test_reasons_fit_into_a_line() -> None:
+    assert because(["the model"]) == "the model"
+    assert because(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"
+    assert because(["x" * 100, "y" * 100]) == f"{'x' * 100}; and 1 more"
+    assert len(because(["z" * 1000] * 5)) <= 125
+
+
 def test_stage_says_what_changed(tmp_path: Path) -> None:
     space = Workspace(tmp_path).open()
     first = space.stage("fetch", {"a": 1})
@@ -68,7 +87,9 @@ def test_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path: Pa
     assert child.stdout.readline().strip() == "held"
     with pytest.raises(LockedError, match="Another wetmap works on fetch"), space.lock("fetch"):
         pass
-    with space.lock("predict"), space.lock("fetch", "3of64"):
+    with pytest.raises(LockedError), space.lock("fetch", "3of64"):
+        pass
+    with space.lock("predict"), space.lock("train", "3of64"):
         pass
     child.kill()
     child.wait()
@@ -151,7 +172,7 @@ def test_line_cut_short_is_not_done_and_hides_no_other(tmp_path_factory: pytest.
     ledger = Ledger(folder)
     ledger.add([Entry("a", "done")])
     ledger.add([Entry("b", "done")])
-    file = folder / "0of1.jsonl"
+    file = next(folder.glob("0of1@*.jsonl"))
     size = file.stat().st_size
     with file.open("r+b") as handle:
         handle.truncate(size - min(cut, 60))

@@ -227,7 +227,7 @@ def _read_card(folder: Path) -> ModelCard:
         raise BundleError(
             f"No model in {folder}.", do="Give the folder of a model (it holds model.json), or run wetmap train first."
         ) from error
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # numbers of thousands of digits are a ValueError too
         raise BundleError(f"{path} cannot be read ({error}).", do=_RETRAIN) from error
     version = data.get("format_version") if isinstance(data, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):

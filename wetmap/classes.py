@@ -128,6 +128,54 @@ def class_table(name: str) -> tuple[MapClass, ...]:
     return tables[wanted]
 
 
+def table_names() -> tuple[str, ...]:
+    """Names of the packaged tables, in alphabetical order."""
+    return tuple(sorted(_tables()))
+
+
+def table_title(name: str) -> str:
+    """What a packaged table is called in full; its name, where it says nothing else.
+
+    Raises:
+        UsageError: There is no table of that name.
+    """
+    document = _document(name)
+    return str(document.get("title", document["name"]))
+
+
+def synonyms(name: str) -> dict[str, tuple[str, ...]]:
+    """Other names of the classes of a packaged table, by the classes' own names, in order of code.
+
+    Raises:
+        UsageError: There is no table of that name.
+    """
+    rows = sorted(_document(name)["classes"], key=lambda row: int(row["code"]))
+    return {row["name"]: tuple(row.get("also", ())) for row in rows}
+
+
+def name_in_table(table: str, name: str) -> str | None:
+    """What a packaged table calls a class.
+
+    Args:
+        table: Name of the table.
+        name: The class's name, or a synonym that the table knows; case, spaces, hyphens and underscores do not matter.
+
+    Returns:
+        The table's own name; None where it has no such class.
+
+    Raises:
+        UsageError: There is no table of that name.
+    """
+    known = {_normal(word): own for own, also in synonyms(table).items() for word in (own, *also)}
+    return known.get(_normal(name))
+
+
+def _document(name: str) -> dict[str, Any]:
+    class_table(name)  # refuses an unknown name
+    wanted = _normal(name).replace(" ", "-")
+    return next(one for one in _documents() if one["name"] == wanted)
+
+
 def _normal(name: str) -> str:
     return " ".join(re.split(r"[\s_/-]+", name.strip().casefold())).strip()
 

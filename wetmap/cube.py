@@ -284,6 +284,12 @@ class Cube:
         """Features of a window that may reach outside the grid, (band, height, width), NaN as in ``read_window``."""
         return unpack(self._window(self._features, (y0, x0, height, width), UNOBSERVED), self.bands)
 
+    def read_bands(self, block: Block, numbers: Sequence[int]) -> NDArray[np.float32]:
+        """Some bands of a block, by their places on the band axis, (band, height, width), NaN where not observed."""
+        rows, cols = block.slices
+        counts = np.asarray(self._features.oindex[list(numbers), rows, cols])
+        return unpack(counts, [self.bands[number] for number in numbers])
+
     def read_observed(self, y0: int, x0: int, height: int, width: int) -> NDArray[np.bool_]:
         """What was observed in a window that may reach outside the grid, (layer, height, width)."""
         found: NDArray[np.bool_] = self._window(self._observed, (y0, x0, height, width), np.uint8(0)) != 0

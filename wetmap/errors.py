@@ -6,6 +6,11 @@ argument of its own (``do``), so that no error can be raised without advice.
 
 from __future__ import annotations
 
+import errno
+
+#: Longest name of a file in a message about it, characters.
+LONGEST_NAME = 300
+
 
 class WetmapError(Exception):
     """A failure that the user can understand and mend. The command line prints it as one line and exits with 1.
@@ -89,12 +94,43 @@ def full_disk(error: OSError) -> WorkspaceError:
     )
 
 
+#: What the system says where it refuses a file for a reason that is no defect of ours.
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EIO, errno.ESTALE)
+
+
+def refused_file(error: OSError) -> WorkspaceError:
+    """The error for a file that the system does not let be read or written, from the system's own."""
+    where = f": {error.filename}" if error.filename else ""
+    return WorkspaceError(
+        f"The system refuses a file ({error.strerror}{where}).",
+        do="Mend the folder's permissions or its disk, and run the same command again; what is finished stays.",
+    )
+
+
+def unusable_path(error: OSError) -> WorkspaceError:
+    """The error for a file or folder that the system refuses, from the system's own."""
+    name = str(error.filename)
+    shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+    return WorkspaceError(
+        f"{shown} cannot be used ({error.strerror}).",
+        do="Check its name, that it is what it should be (a file or a folder), and that you may read and write there.",
+    )
+
+
 class LockedError(WorkspaceError):
     """Another process works on the same stage and shard."""
 
 
+class ClusterError(WetmapError):
+    """Jobs cannot be submitted, no scheduler answers, or a worker differs from the process that leads."""
+
+
 class WorkersLostError(WetmapError):
     """Worker processes died: the one that worked on a block, again and again, or all of them for good."""
+
+
+class SubmitError(WetmapError):
+    """Slurm refuses a job, or jobs of an earlier submission are still there."""
 
 
 class TooManyFailuresError(WetmapError):
@@ -131,6 +167,14 @@ class PartialCoverWarning(WetmapWarning):
 
 class BlockFailedWarning(WetmapWarning):
     """A block could not be made."""
+
+
+class PaletteWarning(WetmapWarning):
+    """Two classes of a map have colours that somebody can hardly tell apart."""
+
+
+class NoLocksWarning(WetmapWarning):
+    """The file system has no locks: nothing stops two processes from doing the same work."""
 
 
 class ReferenceWarning(WetmapWarning):

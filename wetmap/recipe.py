@@ -10,9 +10,10 @@ import datetime as dt
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from wetmap.budget import parse_budget, parse_memory
+from wetmap.budget import parse_budget
+from wetmap.recipe_cluster import Cluster, Job
 from wetmap.recipe_imagery import (
     SENTINEL2_BANDS,
     Coregistration,
@@ -44,11 +45,13 @@ from wetmap.recipe_training import Compare, Part, Training
 #: Parts of the recipe are of other modules, and taken from here like all others.
 __all__ = [
     "SENTINEL2_BANDS",
+    "Cluster",
     "Compare",
     "Coregistration",
     "EarthEngineSource",
     "Features",
     "FilesSource",
+    "Job",
     "Network",
     "Optical",
     "OpticalBand",
@@ -127,6 +130,24 @@ class Background(Part):
     buffer_m: float = Field(100.0, ge=0, description="Distance kept from every reference polygon, metres.")
 
 
+class MoreReference(Part):
+    """Another vector file of reference data, read on top of the first."""
+
+    path: Path = Field(description="Vector file; relative paths start at the recipe's folder.")
+    class_field: str | None = Field(None, description="Field that names the class; or give `value`.")
+    value: str | int | None = Field(
+        None, description="Value that every feature of the file has in place of a class field, such as `water`."
+    )
+    layer: str | None = Field(None, description="Layer of a GeoPackage; default: the first.")
+    obtain: str | None = Field(None, description="Where the file is to be had; said where it is missing.")
+
+    @model_validator(mode="after")
+    def _one_way_to_a_class(self) -> MoreReference:
+        if (self.class_field is None) == (self.value is None):
+            raise ValueError("give either class_field, the field that names the class, or value, one for all features")
+        return self
+
+
 class Reference(Part):
     """Reference polygons, points or a label raster."""
 
@@ -135,6 +156,16 @@ class Reference(Part):
     site_field: str | None = Field(None, description="Field that names the site (splits.kind sites): text or number.")
     layer: str | None = Field(None, description="Layer of a GeoPackage; default: the first.")
     background: Background | None = Field(None, description="Draw samples outside the reference polygons.")
+    obtain: str | None = Field(
+        None,
+        description="Where the file is to be had, with its web address, and where to put it; said where it is missing. "
+        "Default: none.",
+    )
+    also: list[MoreReference] = Field(
+        [],
+        description="More vector files, such as one of lakes; `classes` says which of their values belong where. Where "
+        "features of different classes meet, the pixel stays unlabelled.",
+    )
 
 
 class Samples(Part):
@@ -212,31 +243,6 @@ class Predict(Part):
         return self
 
 
-class Cluster(Part):
-    """Where the work runs. Threads per worker are part of the numerics; workers are not."""
-
-    workers: int = Field(0, ge=0, description="Worker processes; 0 for as many as the cores allow.")
-    threads_per_worker: int = Field(1, ge=1, description="Threads of each worker.")
-    memory: str | None = Field(
-        None,
-        description="Memory that mapping may use, all processes together (`2GiB`, `1500MB`): the size of blocks and "
-        "the number of workers follow from it; default: no bound.",
-    )
-    max_failed: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Share of blocks, or of a block's scenes, that may fail before it is an error, 0-1.",
-    )
-
-    @field_validator("memory")
-    @classmethod
-    def _an_amount(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_memory(value)
-        return value
-
-
 class Recipe(Part):
     """Everything wetmap needs to make one map."""
 
@@ -301,4 +307,6 @@ class Recipe(Part):
                 "splits.kind sites needs reference.site_field, the field of a vector reference that names the site of "
                 "each feature; without one, use splits.kind blocks"
             )
+        if isinstance(self.reference, Reference) and self.reference.also and not self.classes:
+            raise ValueError("reference.also needs classes, the list that says which values belong to which class")
         return self

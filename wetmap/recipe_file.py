@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from wetmap.errors import RecipeError
 from wetmap.recipe import Recipe
 from wetmap.recipe_sources import CATALOGS
+from wetmap.yaml_text import read_yaml
 
 #: Where paths stand in a recipe; relative ones start at the recipe's own folder.
 PATHS = (
@@ -24,11 +26,22 @@ PATHS = (
     ("reference", "path"),
     ("training", "start"),
     ("predict", "bundle"),
+    ("cluster", "job", "logs"),
 )
 
 
 #: Flags that are not called as the last part of what they set.
-FLAGS = {"compare.window_px": "--window", "model.name": "--model", "reference.path": "--reference"}
+FLAGS = {
+    "cluster.job.memory": "--mem",
+    "cluster.job.queue": "--partition",
+    "cluster.job.walltime": "--time",
+    "cluster.kind": "--cluster",
+    "compare.window_px": "--window",
+    "model.name": "--model",
+    "reference.path": "--reference",
+}
+#: Longest message about a recipe, and longest value that it quotes, characters.
+LONGEST_MESSAGE, LONGEST_VALUE = 1500, 300
 #: What pydantic puts into the place of an error in a union: not keys of the recipe.
 BRANCH = re.compile(r"bool|float|int|str|[A-Z]\w*|literal\[.*|list\[.*|constrained-.*|function-.*|nullable.*")
 #: Kinds of problem that say only that the value should be of another kind, and that kind in words.
@@ -101,7 +114,7 @@ def plain(part: BaseModel) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(
             f"The recipe {path} does not exist.", do="`wetmap recipe init` writes one to start from."
@@ -109,7 +122,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"The recipe {path} cannot be read ({error}).", do="Give a YAML text file.") from error
     except yaml.YAMLError as error:
-        where = str(error).replace("\n", " ")
+        where = _cut(" ".join(str(error).split()), LONGEST_MESSAGE)
         raise RecipeError(f"The recipe {path} is not YAML ({where}).", do="Mend that line.") from error
     if data is None:
         return {}
@@ -127,6 +140,10 @@ def _make_absolute(data: dict[str, Any], base: Path) -> None:
     masks = after.get("masks") if isinstance(after, dict) else None
     for mask in masks if isinstance(masks, list) else ():
         _absolute_at(mask, ("path",), base)
+    reference = data.get("reference")
+    also = reference.get("also") if isinstance(reference, dict) else None
+    for more in also if isinstance(also, list) else ():
+        _absolute_at(more, ("path",), base)
     sources = data.get("sources")
     for source in sources.values() if isinstance(sources, dict) else ():
         if not isinstance(source, dict):
@@ -145,7 +162,10 @@ def _is_path(catalog: str, base: Path) -> bool:
     """Whether a catalogue is a path: neither a URL, nor an archive known by name, nor a name that no file has."""
     if "://" in catalog or catalog in CATALOGS:
         return False
-    return catalog.endswith(".json") or (base / catalog).exists()
+    try:
+        return catalog.endswith(".json") or (base / catalog).exists()
+    except OSError:  # longer than any path
+        return False
 
 
 def _absolute_at(data: Any, names: tuple[str, ...], base: Path) -> None:
@@ -176,18 +196,29 @@ def _explain(error: ValidationError, data: Any) -> str:
     first = problems[0]
     where = _where(first, data)
     if first["type"] == "extra_forbidden":
-        text = f"{where} is not a key of the recipe (value {first['input']!r}){_meant(str(first['loc'][-1]))}"
+        text = f"{where} is not a key of the recipe (value {_shown(first['input'])}){_meant(str(first['loc'][-1]))}"
     elif first["type"] == "value_error":
         text = f"{where}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
     elif first["type"] == "missing":
         text = f"{where} is missing"
     elif first["type"] == "union_tag_not_found":
         text = f"{where} does not say `from:`, the kind of source"
+    elif first["type"] == "invalid_key":
+        text = f"{first['input']} is not a text, and every key of the recipe is one"
     else:
-        text = f"{where} is {first['input']!r}: {_wanted(first, problems, data)}"
-    text = text.replace("\n", " ")
+        text = f"{where} is {_shown(first['input'])}: {_wanted(first, problems, data)}"
+    text = _cut(text.replace("\n", " "), LONGEST_MESSAGE)
     more = len({_where(problem, data) for problem in problems}) - 1
     return f"{text} (and {more} more)" if more else text
+
+
+def _shown(value: Any) -> str:
+    """A value as it is quoted in a message."""
+    return _cut(repr(value), LONGEST_VALUE)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]} ..."
 
 
 def _wanted(first: Any, problems: list[Any], data: Any) -> str:
@@ -204,7 +235,7 @@ def _wanted(first: Any, problems: list[Any], data: Any) -> str:
         return f"{first['msg'][0].lower()}{first['msg'][1:]}"
     text = f"it should be {' or '.join(found)}"
     alone = isinstance(first["input"], str | int | float)
-    return f"{text}, [{first['input']}]" if found == ["a list"] and alone else text
+    return f"{text}, [{_cut(str(first['input']), LONGEST_VALUE)}]" if found == ["a list"] and alone else text
 
 
 def _where(problem: Any, data: Any) -> str:
@@ -232,8 +263,13 @@ def _problems(error: ValidationError) -> list[Any]:
 
 def _meant(key: str) -> str:
     """The key of the recipe, of any of its parts, that is spelt most like this one."""
+    near = difflib.get_close_matches(key[:LONGEST_VALUE], _keys(), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+@functools.cache
+def _keys() -> list[str]:
+    """Every key of every part of the recipe, sorted."""
     schema = Recipe.model_json_schema()
     parts = (schema, *schema["$defs"].values())
-    known = sorted({name for part in parts for name in part.get("properties", ())})
-    near = difflib.get_close_matches(key, known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return sorted({name for part in parts for name in part.get("properties", ())})

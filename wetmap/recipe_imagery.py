@@ -109,6 +109,12 @@ class Optical(Part):
         description="What of the scene classification is masked; clouds, cirrus and shadows are grown. Leave snow out "
         "for a winter map.",
     )
+    mask_from: str = Field(
+        "scl",
+        description="What says where clouds, cirrus and shadows are: `scl`, the scene classification that comes with "
+        "the scenes; `omnicloudmask`, a network (`pip install omnicloudmask`); `scl+omnicloudmask`, masked where "
+        "either says so.",
+    )
     keep_dark_water: bool = Field(
         True,
         description="Whether a pixel that the season's looks show to be water or always dark is kept where the "

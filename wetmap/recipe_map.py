@@ -54,6 +54,22 @@ class Products(Part):
         description="Write applicability.tif: how unlike the training samples the features of a pixel are, percent of "
         "the threshold of dissimilarity: up to 100 inside the model's area of applicability, above it outside.",
     )
+    crosswalk: Literal["cwcs", "cnwi"] | None = Field(
+        None,
+        description="Also write the map in the classes of another system, with its areas: `cwcs`, the Canadian Wetland "
+        "Classification System (classes_cwcs.tif), or `cnwi`, the national inventory (classes_cnwi.tif). Default: off.",
+    )
+    crosswalk_rows: dict[str, str] = Field(
+        {},
+        description="Rows that the packaged crosswalk lacks, or that you decide otherwise: name of a class of the map: "
+        "name of a class of the other system.",
+    )
+
+    @model_validator(mode="after")
+    def _rows_are_used(self) -> Products:
+        if self.crosswalk_rows and self.crosswalk is None:
+            raise ValueError("crosswalk_rows are given, and crosswalk does not say to which system; name it")
+        return self
 
 
 class Postprocess(Part):

@@ -13,17 +13,46 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import string
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from wetmap.errors import LockedError, WorkspaceError
+from wetmap.errors import LockedError, NoLocksWarning, WorkspaceError
+
+if sys.platform != "win32":
+    import fcntl
 
 #: Characters of the key in folder names: 48 bits, far beyond the number of recipes a person tries in one workspace.
 KEY_LENGTH = 12
+#: The shard that is the whole stage.
+WHOLE = "0of1"
+#: The recipe of work that was begun.
+NOTED = Path("stages", "recipe.yaml")
+#: What stages before this one are called where their work changed.
+MADE_BEFORE = {
+    "simulate": "the simulated archive",
+    "plan": "the plan",
+    "fetch": "the cube",
+    "cubes": "the samples",
+    "train": "the model",
+    "model": "the model",
+    "predict": "the map's blocks",
+    "mosaic": "the map",
+    "assessment": "the assessment",
+    "comparison": "the comparison",
+}
+#: Entries of a list that are named when they came or went, reasons that are given for a stage, and their length.
+LISTED_CHANGES, LISTED_REASONS, REASON_LENGTH = 4, 3, 110
+#: Seconds that a lock is waited for: somebody may be looking for a moment who holds it.
+LOCK_WAIT_S = 0.3
+#: What the system says where a file system has no locks, as some of clusters have none.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -99,27 +128,52 @@ class Workspace:
         return None if current is None else read_json(current.path / "asked.json")
 
     @contextlib.contextmanager
-    def lock(self, stage: str, shard: str = "0of1") -> Iterator[None]:
+    def lock(self, stage: str, shard: str = WHOLE) -> Iterator[None]:
         """Hold a stage and shard for this process; the system lets go of it when the process ends, however it ends.
+
+        Shards of a stage work beside each other, and none beside the whole stage. Locks hold on one machine and may not
+        hold between machines: there each shard owns its files, and a block that two make comes out the same.
 
         Raises:
             LockedError: Another process holds it.
         """
         folder = self.root / "locks"
         folder.mkdir(exist_ok=True)
-        path = folder / f"{stage}-{shard}.lock"
-        lock = filelock.FileLock(path, blocking=False)
-        try:
-            lock.acquire()
-        except filelock.Timeout as error:
-            raise LockedError(
-                f"Another wetmap works on {stage} (shard {shard}) in {self.root}.",
-                do="Wait for it, stop it, or give this run a workspace of its own with --workspace.",
-            ) from error
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(_exclusive(self._lock_file(stage, shard)))
+                if shard != WHOLE:
+                    held.enter_context(_shared(self._lock_file(stage, WHOLE)))
+            except filelock.Timeout as error:
+                part = "" if shard == WHOLE else f", on its shard {shard.replace('of', '/')} or on all of it"
+                raise LockedError(
+                    f"Another wetmap works on {stage} in {self.root}{part}.",
+                    do="Wait for it, stop it, or give this run a workspace of its own with --workspace.",
+                ) from error
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                warnings.warn(
+                    f"The file system of {self.root} has no locks ({error.strerror}): nothing stops a second wetmap "
+                    f"from doing the same work ({stage}, shard {shard}).",
+                    NoLocksWarning,
+                    stacklevel=3,
+                )
             yield
-        finally:
-            lock.release()
+
+    def locked(self, stage: str, shard: str = WHOLE) -> bool:
+        """Whether a process of this machine (or of any, where the file system's locks reach so far) holds it now."""
+        path = self._lock_file(stage, shard)
+        try:
+            with _shared(path, create=False):
+                return False
+        except filelock.Timeout:
+            return True
+        except OSError:  # not there, not readable, or no locks
+            return False
+
+    def _lock_file(self, stage: str, shard: str) -> Path:
+        return self.root / "locks" / f"{stage}-{shard}.lock"
 
     def publish(self, name: str, files: Mapping[str, Path], manifest: Mapping[str, Any]) -> Path:
         """Replace the folder ``<workspace>/<name>`` by these files in one step, so that old and new never mix.
@@ -155,13 +209,48 @@ class Workspace:
         return target
 
 
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    lock = filelock.FileLock(path, timeout=LOCK_WAIT_S, fallback_to_soft=False)
+    lock.acquire(poll_interval=0.02)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _shared(path: Path, *, create: bool = True) -> Iterator[None]:
+    """Hold a lock together with others who hold it so; nobody has it alone meanwhile.
+
+    Raises:
+        filelock.Timeout: Somebody has it alone.
+        OSError: The file is not there (without ``create``), or the file system has no locks.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(path, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise filelock.Timeout(str(path)) from error
+        yield
+    finally:
+        os.close(handle)
+
+
 def key_of(asked: Mapping[str, Any]) -> str:
     """Key of a request: SHA-256 of its canonical JSON, shortened."""
     return hashlib.sha256(_canonical(asked).encode()).hexdigest()[:KEY_LENGTH]
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """What changed between two requests, one line per value, as ``seasons.0.start: 2021-06-01 -> 2021-06-15``."""
+    """What changed between two requests, one line per value, as ``seasons.0.start: 2021-06-01 -> 2021-06-15``.
+
+    Hashes say nothing to people: a stage is named by its work, anything else by its key.
+    """
     if isinstance(before, dict) and isinstance(after, Mapping):
         for key in sorted({*before, *after}):
             yield from differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
@@ -172,12 +261,36 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
         gone = [value for value in before if value not in after]
         added = [value for value in after if value not in before]
         words = [f"without {_short(value)}" for value in gone] + [f"with {_short(value)}" for value in added]
+        if len(words) > LISTED_CHANGES:
+            words = [f"{len(gone)} gone, {len(added)} new"]
         yield f"{path}: {', '.join(words) or f'{len(before)} -> {len(after)} entries'}"
+    elif before != after and (_is_hash(before) or _is_hash(after)):
+        yield MADE_BEFORE.get(path, f"{path} (changed)")
     elif before != after:
-        yield f"{path}: {_short(before)} -> {_short(after)}"
+        old, new = _short(before), _short(after)
+        yield f"{path} (changed)" if old == new or "..." in old + new else f"{path}: {old} -> {new}"
+
+
+def because(changes: Sequence[str]) -> str:
+    """What changed in few words: as many changes as fit into a line, and how many more there are."""
+    out: list[str] = []
+    for change in changes:
+        if out and (len(out) == LISTED_REASONS or len("; ".join([*out, change])) > REASON_LENGTH):
+            break
+        out.append(change if len(change) <= REASON_LENGTH else f"{change[: REASON_LENGTH - 3]}...")
+    more = len(changes) - len(out)
+    return "; ".join(out) + (f"; and {more} more" if more else "")
+
+
+def _is_hash(value: Any) -> bool:
+    """Whether a value is a key or a checksum, with or without what the work lacks behind it."""
+    first = value.partition(" ")[0] if isinstance(value, str) else ""
+    return len(first) in (KEY_LENGTH, 40, 64) and all(letter in string.hexdigits for letter in first)
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        value = value["name"]  # of a class, a season: the rest of it is long
     text = " ".join(value.split()) if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -204,8 +317,24 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON atomically, keys sorted."""
-    write_bytes(path, (json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    """Write JSON atomically, keys sorted. Halves of characters (of a name that is not UTF-8) become question marks."""
+    text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def spreadsheet_cell(text: str) -> str:
+    """A cell of a table: a name that a spreadsheet would take for a formula is made text by an apostrophe before it.
+
+    Numbers stay numbers, with their sign. What a spreadsheet takes for a formula begins with ``= + - @``, a tab or a
+    carriage return (OWASP, "CSV Injection").
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -223,6 +352,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         if error.errno == errno.ENOSPC:
             raise disk_full(path) from error
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers of arrays left that were killed in the middle of a chunk; nobody may be writing there now."""
+    for leftover in folder.rglob("*.partial"):  # zarr's name for a chunk until it is whole
+        leftover.unlink(missing_ok=True)
 
 
 def disk_full(path: Path) -> WorkspaceError:

@@ -13,6 +13,7 @@ from pyproj import CRS, Geod, Transformer
 from wetmap.classes import MapClass
 from wetmap.geo import Grid
 from wetmap.products.areas import BASIS, AreaRow, count_areas, write_areas_csv
+from wetmap.workspace import spreadsheet_cell
 
 BOG, FEN, UPLAND = (
     MapClass(1, "bog", "#75130e"),
@@ -110,7 +111,7 @@ def test_any_name_comes_back_equal(tmp_path_factory, name):
     path = tmp_path_factory.mktemp("names") / "areas.csv"
     write_areas_csv(path, [AreaRow(1, name, 1, 0.01, 100.0)])
     with path.open(newline="", encoding="utf-8-sig") as file:
-        assert next(csv.DictReader(file))["class"] == name
+        assert next(csv.DictReader(file))["class"] == spreadsheet_cell(name)
     assert path.read_bytes().startswith(b"\xef\xbb\xbf") is not name.isascii()
 
 

@@ -29,7 +29,7 @@ CLASSES = [
     MapClass(2, "fen", "#f6d127"),
     MapClass(9, "upland", "#ede9e4", upland=True),
 ]
-#: At the edge of its UTM zone, where a pixel of 100 m2 is 0.2 % smaller on the ground.
+#: Near the edge of its UTM zone, where a pixel of 100 m2 is 0.04 % smaller on the ground.
 CORNER = {"crs": "EPSG:32620", "res_m": 10.0, "left": 280_000.0, "top": 5_100_000.0}
 
 

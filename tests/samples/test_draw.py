@@ -11,6 +11,7 @@ from wetmap.classes import MapClass
 from wetmap.errors import ReferenceDataError
 from wetmap.recipe import Background
 from wetmap.samples import Labels, draw_samples
+from wetmap.samples.draw import thinned
 
 BOG, FEN = MapClass(5, "bog", "#111111"), MapClass(3, "fen", "#222222")
 UPLAND = MapClass(8, "upland", "#333333", upland=True)
@@ -140,3 +141,25 @@ def test_no_room_for_background_is_refused():
     labels = labels_of(codes, codes, (BOG, UPLAND), np.zeros((20, 20), bool))
     with pytest.raises(ReferenceDataError, match=r"upland has 0 pixels farther than 100 m .*Lower background.buffer_m"):
         draw(labels, background=Background())
+
+
+def test_many_candidates_are_thinned_to_a_random_part_whatever_the_strips(monkeypatch):
+    mask = np.random.default_rng(5).random((90, 70)) < 0.6
+    few = thinned(mask, (1, 2), most=500)
+    assert len(few) == len(np.unique(few)) == 500
+    assert mask.ravel()[few].all()
+    assert (np.diff(few) > 0).all()
+    monkeypatch.setattr("wetmap.samples.draw.STRIP_PX", 7)
+    np.testing.assert_array_equal(thinned(mask, (1, 2), most=500), few)
+    assert not np.array_equal(thinned(mask, (1, 3), most=500), few)
+    np.testing.assert_array_equal(thinned(mask, (1, 2)), np.flatnonzero(mask.ravel()))
+
+
+def test_every_candidate_has_the_same_chance():
+    mask = np.ones((40, 30), dtype=bool)
+    counts = np.zeros(mask.size)
+    for seed in range(400):
+        counts[thinned(mask, (seed,), most=300)] += 1
+    # binomial with n = 400 and p = 1/4: 100 on average, standard deviation 8.7
+    assert abs(counts.mean() - 100) < 1e-9
+    assert 7.5 < counts.std() < 10

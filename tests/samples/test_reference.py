@@ -324,7 +324,7 @@ def test_background_of_a_sparse_label_raster(grid, aoi, raster):
 
 
 def test_missing_file(grid, aoi, tmp_path):
-    with pytest.raises(UsageError, match=r"nowhere.gpkg does not exist. Give its path with --reference"):
+    with pytest.raises(UsageError, match=r"nowhere.gpkg, which does not exist. Give its path with --reference"):
         read(tmp_path / "nowhere.gpkg", grid, aoi)
 
 

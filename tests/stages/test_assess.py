@@ -348,6 +348,6 @@ def test_files_that_are_no_vector_files_are_named_in_one_sentence(source: ClassM
 
 def test_class_names_never_become_formulas_of_a_spreadsheet(tmp_path: Path) -> None:
     row = {"class": '=HYPERLINK("http://example.org")', "mapped": 1, "seen": 1, "agreed": 1}
-    assess_files.write_files(tmp_path, {"basis": "agreement", "classes": [row], "matrix": [[1]]})
+    assess_files.write_files(tmp_path, {"basis": "agreement", "simulated": False, "classes": [row], "matrix": [[1]]})
     for name in ("accuracy.csv", "error_matrix.csv"):
         assert "\r\n\"'=HYPERLINK" in (tmp_path / name).read_bytes().decode(), name

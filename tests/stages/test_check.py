@@ -8,9 +8,13 @@ import geopandas as gpd
 import pytest
 from shapely.geometry import box
 
+from wetmap.cluster import Workers
 from wetmap.errors import MissingSourceError, ReferenceDataError, ReferenceWarning, UsageError
 from wetmap.recipe import Recipe
+from wetmap.stages import chain
 from wetmap.stages.check import check_recipe
+from wetmap.stages.context import Context, Silent
+from wetmap.workspace import Workspace
 
 
 def recipe(folder: Path, **changes: object) -> Recipe:
@@ -67,3 +71,15 @@ def test_a_source_that_is_not_there_is_refused_with_exit_code_2(
 def test_a_missing_source_is_of_both_kinds() -> None:
     assert issubclass(MissingSourceError, UsageError)
     assert MissingSourceError("a", do="b").exit_code == 2
+
+
+def test_a_typing_error_in_a_class_is_refused_by_the_check_and_by_fetch(tmp_path: Path) -> None:
+    classes = [{"name": "bog"}, {"name": "wet", "reference": ["fenn"]}]
+    wrong = recipe(tmp_path, classes=classes)
+    with pytest.warns(ReferenceWarning), pytest.raises(ReferenceDataError, match=r"in area: wet .*Did you mean 'fen'"):
+        check_recipe(wrong)
+    workers = Workers(wrong.cluster, tmp_path / "space/.dask")
+    context = Context(wrong, wrong, Workspace(tmp_path / "space"), workers, Silent())
+    with pytest.raises(ReferenceDataError, match="Did you mean 'fen'"):
+        chain.fetch(context)
+    assert not (tmp_path / "space").exists()

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.walk.conftest import write_recipe
-from wetmap.cluster import Workers
+from wetmap.cluster import Workers, handfuls
 from wetmap.errors import CoregistrationWarning, SourceError
 from wetmap.geo import Block, Grid
 from wetmap.imagery.coregister import Tie
@@ -156,6 +156,7 @@ class TestWalk:
         again = StageFolder("plan", "again", tmp_path)
         scenes = [dataclasses.replace(scene, shift_m=(0.0, 0.0)) for scene in made.scenes]
         stopped = dataclasses.replace(context, listener=Impatient())
+        monkeypatch.setattr(handfuls, "MOST", 1)  # it stops after a block, and not after what was done beside it
         with pytest.raises(KeyboardInterrupt):
             coregister.run(stopped, again, made.inside, plan.archives(context), scenes)
         assert 4 <= len(list((tmp_path / coregister.FOLDER).glob("*.json"))) < 9

@@ -207,7 +207,7 @@ def test_memory_decides_blocks_and_workers_and_a_restart_keeps_the_blocks(
     assert 256 <= kept["block_px"] < 2048
     line = f"blocks of {kept['block_px']} px, 1 worker of 1 thread, float32 on the processor (within 560 MiB)"
     assert line in told(context)
-    assert kept["footprint"] == {"base": 100 * 2**20, "tile": 50 * 2**20}
+    assert kept["footprint"] == {"base": 100 * 2**20, "tile": 50 * 2**20, "resident": 0}
     (made.path / "manifest.json").unlink()
     predict.run(open_context(folder, memory="4GiB", workers=1))
     assert len(asked) == 1, "measured once"

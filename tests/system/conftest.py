@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.system.slurm import Slurm, slurm_missing, started
 
 #: The Python that distributions build QGIS for.
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -52,3 +55,11 @@ def qgis() -> Path:
     """The Python of QGIS."""
     need("qgis", qgis_missing())
     return SYSTEM_PYTHON
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """A real Slurm of four virtual nodes on loopback, for all tests of the run; they share it and leave no jobs."""
+    need("slurm", slurm_missing())
+    with started() as running:
+        yield running

@@ -11,7 +11,7 @@ import pytest
 
 from tests.walk.conftest import RECIPE, Run, write_recipe
 
-STAGES = ("simulate", "plan", "fetch", "cubes", "train", "predict", "mosaic", "report")
+STAGES = ("simulate", "plan", "fetch", "background", "cubes", "train", "predict", "mosaic", "report")
 CLASSES: list[dict[str, Any]] = RECIPE["classes"]
 
 

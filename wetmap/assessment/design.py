@@ -80,7 +80,13 @@ def smallest_sample(
 
 
 def allocate(
-    units: int, sizes: Sequence[float], kind: Allocation, *, users: Sequence[float] | None = None, least: int = 0
+    units: int,
+    sizes: Sequence[float],
+    kind: Allocation,
+    *,
+    users: Sequence[float] | None = None,
+    least: int = 0,
+    advice: str = "",
 ) -> Ints:
     """Divide the units among the strata.
 
@@ -91,6 +97,7 @@ def allocate(
             that is expected there (Cochran 1977, section 5.5), the best for the overall accuracy.
         users: User's accuracy expected in each stratum, 0-1, (H,); for ``neyman``.
         least: Fewest units of a stratum, as far as it has pixels; what that takes is taken from the others.
+        advice: What else to do where there are too few units, a sentence.
 
     Returns:
         Units of each stratum, (H,), in all ``units`` unless the strata have fewer pixels.
@@ -104,7 +111,7 @@ def allocate(
     if floor.sum() > units:
         raise AssessmentError(
             f"{units} units are too few for {int(held.sum())} strata of at least {max(least, LEAST_UNITS)} each.",
-            do=f"Take at least {int(floor.sum())} units, or a smaller least number.",
+            do=f"Take at least {int(floor.sum())} units, or a smaller least number.{' ' if advice else ''}{advice}",
         )
     if kind == "equal":
         wish = held.astype(np.float64)

@@ -81,7 +81,7 @@ def estimate(sample: Sample) -> Estimates:
     """Estimate accuracy and area shares.
 
     Args:
-        sample: At least two units in every stratum that has any population.
+        sample: At least two units in every stratum that has more population than that.
 
     Returns:
         All estimates as shares of the area, 0-1.
@@ -91,11 +91,9 @@ def estimate(sample: Sample) -> Estimates:
     """
     _check(sample)
     correct = (sample.mapped == sample.reference).astype(np.float64)
-    matrix = np.empty((sample.classes, sample.classes))
-    for row in range(sample.classes):
-        for col in range(sample.classes):
-            both = (sample.mapped == row) & (sample.reference == col)
-            matrix[row, col] = _mean(sample, both.astype(np.float64))
+    matrix = np.zeros((sample.classes, sample.classes))
+    share_of_unit = (weights(sample) / np.maximum(sample.counts, 1))[sample.stratum]
+    np.add.at(matrix, (sample.mapped, sample.reference), share_of_unit)
     mapped = [(sample.mapped == k).astype(np.float64) for k in range(sample.classes)]
     seen = [(sample.reference == k).astype(np.float64) for k in range(sample.classes)]
     return Estimates(
@@ -150,7 +148,7 @@ def _variance(sample: Sample, y: Floats) -> float:
     """
     counts, share = sample.counts, weights(sample)
     spread = np.zeros(counts.size)
-    for h in np.flatnonzero(counts):
+    for h in np.flatnonzero(counts > 1):  # a single unit is all of its stratum
         spread[h] = np.var(y[sample.stratum == h], ddof=1)
     if sample.poststratified:
         n = int(counts.sum())
@@ -163,7 +161,8 @@ def _variance(sample: Sample, y: Floats) -> float:
 
 def _check(sample: Sample) -> None:
     counts = sample.counts
-    thin = np.flatnonzero((counts < 2) & (sample.sizes > 0))
+    # sizes are weighted by area: a stratum of one pixel need not have the size 1
+    thin = np.flatnonzero((counts < 2) & (sample.sizes - counts > 0.5))
     if thin.size:
         rows = ", ".join(f"{h} has {counts[h]}" for h in thin)
         raise AssessmentError(

@@ -61,9 +61,7 @@ def intervals(sample: Sample, estimates: Estimates, *, method: Method | None = N
     Returns:
         Intervals within 0 to 1 that hold their estimate.
     """
-    shares = posterior(sample)
-    agreed = np.diagonal(shares, axis1=1, axis2=2)
-    mapped, seen = shares.sum(axis=2), shares.sum(axis=1)
+    agreed, mapped, seen = posterior(sample)
     classes = range(sample.classes)
 
     def made(one: Estimate, draws: Floats, units: NDArray[np.bool_]) -> Interval:
@@ -96,25 +94,29 @@ def score(sample: Sample, one: Estimate) -> Interval:
     return Interval(max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)), "score")
 
 
-def posterior(sample: Sample) -> Floats:
-    """Draws of the share of the area by map class and reference class, (draws, K, K); the same for the same sample.
+def posterior(sample: Sample) -> tuple[Floats, Floats, Floats]:
+    """Draws of three shares of the area for each class: mapped so and so, mapped so, and so, (draws, K) each.
 
-    In each stratum every pair of a map class that occurs there and any reference class gets the same prior; together
-    they weigh as much as one unit (Perks' prior, which spreads one observation over all cells).
+    They are the same for the same sample. In each stratum every pair of a map class that occurs there and any
+    reference class gets the same prior; together they weigh as much as one unit (Perks' prior, which spreads one
+    observation over all cells). The pairs of all strata together are never held: a map of change may have 254 classes.
     """
     rng = np.random.default_rng(SEED)
-    shares = np.zeros((DRAWS, sample.classes, sample.classes))
+    columns = max(sample.classes, 2)  # where the map has one class, there may be others that nobody saw
+    agreed, mapped, seen = (np.zeros((DRAWS, columns)) for _ in range(3))
     for h, weight in enumerate(weights(sample)):
         inside = sample.stratum == h
         if not inside.any():
             continue
         rows = np.unique(sample.mapped[inside])
-        counts = np.zeros((sample.classes, sample.classes))
+        counts = np.zeros((columns, columns))
         np.add.at(counts, (sample.mapped[inside], sample.reference[inside]), 1.0)
         cells = counts[rows].ravel()
-        drawn = rng.dirichlet(cells + 1 / cells.size, size=DRAWS)
-        shares[:, rows] += weight * drawn.reshape(DRAWS, rows.size, sample.classes)
-    return shares
+        drawn = weight * rng.dirichlet(cells + 1 / cells.size, size=DRAWS).reshape(DRAWS, rows.size, columns)
+        agreed[:, rows] += drawn[:, np.arange(rows.size), rows]
+        mapped[:, rows] += drawn.sum(axis=2)
+        seen += drawn.sum(axis=1)
+    return agreed[:, : sample.classes], mapped[:, : sample.classes], seen[:, : sample.classes]
 
 
 def effective_count(sample: Sample, units: NDArray[np.bool_]) -> float:

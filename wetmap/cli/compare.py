@@ -9,6 +9,7 @@ import typer
 from wetmap.cli.options import (
     AoiOption,
     ClassFieldOption,
+    ClusterOption,
     DryRunOption,
     JsonOption,
     LayerOption,
@@ -59,6 +60,7 @@ def compare(
         ),
     ] = None,
     workers: WorkersOption = None,
+    cluster: ClusterOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -75,6 +77,7 @@ def compare(
         "compare.folds": None if folds is None else _numbers(folds),
         "compare.window_px": window,
         "cluster.workers": workers,
+        "cluster.kind": cluster,
     }
     with open_context(recipe, workspace, overrides, as_json=as_json) as context:
         from wetmap.stages import chain

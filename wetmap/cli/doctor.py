@@ -39,7 +39,7 @@ def doctor(
     workspace: Annotated[Path, typer.Option("--workspace", help="Folder whose disk is looked at.")] = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Say versions, GDAL drivers, threads, GPU, disk, models and which credentials are found."""
+    """Say versions, GDAL drivers, threads, GPU, disk, clusters, models and which credentials are found."""
     from wetmap.cli.output import emit
 
     result = diagnose(workspace)
@@ -68,9 +68,28 @@ def diagnose(folder: Path) -> dict[str, Any]:
         "torch threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none; everything runs on the processor",
         "disk": f"{disk.free / 1e9:.1f} GB free of {disk.total / 1e9:.1f} GB at {nearest}",
+        "clusters": clusters(),
         "models": list(model_names()),
         "credentials": {name: _found(variables, file) for name, (variables, file) in CREDENTIALS.items()},
     }
+
+
+def clusters() -> dict[str, str]:
+    """Which kinds of ``--cluster`` can be used here, and what the others lack."""
+    from wetmap.cluster.jobs import CLASSES
+    from wetmap.cluster.queues import CANCEL, SUBMIT
+
+    try:
+        library = importlib.metadata.version("dask-jobqueue")
+    except importlib.metadata.PackageNotFoundError:
+        library = None
+    found = {"local": "yes", "tcp://...": "yes"}
+    for kind in CLASSES:
+        lacks = [f"there is no {name}" for name in (SUBMIT[kind], CANCEL[kind]) if shutil.which(name) is None]
+        if library is None:
+            lacks.append("dask-jobqueue is not installed (pip install 'wetmap[cluster]')")
+        found[kind] = f"no: {' and '.join(lacks)}" if lacks else f"yes ({shutil.which(SUBMIT[kind])})"
+    return found
 
 
 def _found(variables: tuple[str, ...], file: str) -> str:

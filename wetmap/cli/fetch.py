@@ -8,6 +8,7 @@ import typer
 
 from wetmap.cli.options import (
     AoiOption,
+    ClusterOption,
     DryRunOption,
     JsonOption,
     MaxFailedOption,
@@ -16,6 +17,7 @@ from wetmap.cli.options import (
     WorkspaceOption,
     open_context,
 )
+from wetmap.cli.parts import OnlyOption, ShardOption, part_of
 
 
 def fetch(
@@ -26,20 +28,31 @@ def fetch(
         str | None, typer.Option("--crs", help="CRS of the map, in metres [default: the UTM zone].", show_default=False)
     ] = None,
     workers: WorkersOption = None,
+    cluster: ClusterOption = None,
     max_failed: MaxFailedOption = None,
+    shard: ShardOption = None,
+    only: OnlyOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch imagery and make one co-registered feature cube of the area."""
     from wetmap.cli.output import emit
 
-    overrides = {"aoi": aoi, "grid.crs": crs, "cluster.workers": workers, "cluster.max_failed": max_failed}
-    with open_context(recipe, workspace, overrides, as_json=as_json) as context:
-        from wetmap.stages import chain, summary
+    overrides = {
+        "aoi": aoi,
+        "grid.crs": crs,
+        "cluster.workers": workers,
+        "cluster.kind": cluster,
+        "cluster.max_failed": max_failed,
+    }
+    with open_context(recipe, workspace, overrides, as_json=as_json) as whole:
+        context = part_of(whole, shard, only, dry_run=dry_run)
+        from wetmap.stages import chain, part_words, summary
 
         if dry_run:
             result = summary.estimate(context, ("fetch",))
         else:
             chain.fetch(context)
-            result = summary.of_fetch(context)
-    emit(result, summary.lines(result), as_json=as_json)
+            result = summary.of_fetch(context) if chain.whole(context) else part_words.of_part(context, "fetch")
+    lines = part_words.lines if "part" in result else summary.lines
+    emit(result, lines(result), as_json=as_json)

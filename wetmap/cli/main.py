@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import signal
@@ -20,8 +21,23 @@ from typing import Annotated, NoReturn
 import typer
 
 from wetmap import __version__
-from wetmap.cli import assess, bench, compare, doctor, fetch, model, predict, recipe, run, sample, train
-from wetmap.errors import WetmapError, full_disk
+from wetmap.cli import (
+    assess,
+    bench,
+    change,
+    compare,
+    doctor,
+    fetch,
+    model,
+    predict,
+    recipe,
+    run,
+    sample,
+    status,
+    submit,
+    train,
+)
+from wetmap.errors import REFUSED, WetmapError, full_disk, refused_file, unusable_path
 
 app = typer.Typer(
     name="wetmap",
@@ -36,7 +52,10 @@ app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("sample")(sample.sample)
 app.command("assess")(assess.assess)
+app.command("change")(change.change)
 app.command("run")(run.run)
+app.command("submit")(submit.submit)
+app.command("status")(status.status)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.add_typer(recipe.app, name="recipe")
@@ -62,6 +81,9 @@ def _options(
 def main() -> None:
     """Entry point of the ``wetmap`` command."""
     _exit_at_once_on_ctrl_c()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names of files need not be text
     try:
         with _led_by_the_first_of_torchrun() as leads:
             if leads:
@@ -69,9 +91,13 @@ def main() -> None:
     except WetmapError as error:
         _fail(error)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _fail(full_disk(error))
+        if error.errno == errno.ENOSPC:
+            _fail(full_disk(error))
+        if error.errno in REFUSED:
+            _fail(refused_file(error))
+        if error.filename is not None:
+            _fail(unusable_path(error))
+        raise
 
 
 @contextlib.contextmanager
@@ -121,11 +147,20 @@ def _leave_when_told(receiving: socket.socket, _sending: socket.socket) -> None:
     while signal.SIGINT not in receiving.recv(16):
         continue
     _kill_children()
+    _cancel_jobs()  # by a process that is not to be killed
     with contextlib.suppress(OSError):
         sys.stderr.write("\x1b[?25h" if sys.stderr.isatty() else "")
         sys.stderr.write("\nwetmap: interrupted. What is finished is kept; the same command continues.\n")
         sys.stderr.flush()
     os._exit(130)
+
+
+def _cancel_jobs() -> None:
+    """Jobs that still wait in a queue would start later, for nobody."""
+    if "wetmap.cluster" in sys.modules:
+        from wetmap.cluster import cancel_submitted
+
+        cancel_submitted()
 
 
 def _kill_children() -> None:

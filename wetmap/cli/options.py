@@ -27,6 +27,7 @@ FOR_ONE_COMMAND = {
     "compare.minutes",
     "compare.folds",
     "compare.window_px",
+    "cluster.kind",
     "cluster.workers",
     "cluster.memory",
     "cluster.max_failed",
@@ -66,6 +67,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", min=0, help="Worker processes; 0 for as many as the cores allow.", show_default=False),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="Where blocks are worked on: local, jobs of slurm, pbs or sge, or a Dask scheduler's address (tcp://...).",
+        show_default=False,
+    ),
 ]
 MemoryOption = Annotated[
     str | None,
@@ -171,6 +180,8 @@ def open_context(
     resolved = resolve_recipe(recipe, workspace, overrides)
     with (
         listening(as_json=as_json) as listener,
-        Workers(resolved.recipe.cluster, resolved.root / ".dask") as workers,
+        Workers(
+            resolved.recipe.cluster, resolved.root / ".dask", logs=resolved.root / "job-logs", say=listener.say
+        ) as workers,
     ):
         yield Context(resolved.recipe, resolved.kept, Workspace(resolved.root), workers, listener)

@@ -38,7 +38,7 @@ class PlainLines:
         now = time.monotonic()
         if done == total or now - self._last > PLAIN_EVERY_S:
             self._last = now
-            self.say(f"{self._stage}: {done} of {total} {unit}")
+            self.say(f"{self._stage}: {done} of {total} {unit.removesuffix('s') if total == 1 else unit}")
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -91,7 +91,8 @@ def listening(*, as_json: bool) -> Iterator[PlainLines | Bars]:
         stack.enter_context(_warnings_as_lines(listener, counts))
         yield listener
     if counts:
-        typer.echo(f"Warnings: {', '.join(f'{count} {name}' for name, count in sorted(counts.items()))}.", err=True)
+        total = counts.total()
+        typer.echo(f"{total} warning{'' if total == 1 else 's'}, above.", err=True)
 
 
 @contextlib.contextmanager

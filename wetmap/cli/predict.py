@@ -10,6 +10,7 @@ import typer
 from wetmap.cli.options import (
     AoiOption,
     BudgetOption,
+    ClusterOption,
     DryRunOption,
     JsonOption,
     KeepOption,
@@ -21,6 +22,7 @@ from wetmap.cli.options import (
     WorkspaceOption,
     open_context,
 )
+from wetmap.cli.parts import OnlyOption, ShardOption, part_of
 
 
 def predict(
@@ -46,8 +48,11 @@ def predict(
     keep: KeepOption = None,
     budget: BudgetOption = None,
     workers: WorkersOption = None,
+    cluster: ClusterOption = None,
     memory: MemoryOption = None,
     max_failed: MaxFailedOption = None,
+    shard: ShardOption = None,
+    only: OnlyOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,17 +67,20 @@ def predict(
         "predict.keep": keep,
         "predict.budget": budget,
         "cluster.workers": workers,
+        "cluster.kind": cluster,
         "cluster.memory": memory,
         "cluster.max_failed": max_failed,
     }
-    with open_context(recipe, workspace, overrides, as_json=as_json) as context:
-        if not dry_run:
+    with open_context(recipe, workspace, overrides, as_json=as_json) as whole:
+        context = part_of(whole, shard, only, dry_run=dry_run)
+        if not dry_run and only != "plan":
             context.workers.prepare("wetmap.stages.predict")
-        from wetmap.stages import chain, summary
+        from wetmap.stages import chain, part_words, summary
 
         if dry_run:
             result = summary.estimate(context, ("predict",))
         else:
             chain.predict(context)
-            result = summary.of_map(context)
-    emit(result, summary.lines(result), as_json=as_json)
+            result = summary.of_map(context) if chain.whole(context) else part_words.of_part(context, "predict")
+    lines = part_words.lines if "part" in result else summary.lines
+    emit(result, lines(result), as_json=as_json)

@@ -10,6 +10,7 @@ import typer
 from wetmap.cli.options import (
     AoiOption,
     BudgetOption,
+    ClusterOption,
     DryRunOption,
     JsonOption,
     KeepOption,
@@ -30,6 +31,7 @@ def run(
     keep: KeepOption = None,
     budget: BudgetOption = None,
     workers: WorkersOption = None,
+    cluster: ClusterOption = None,
     memory: MemoryOption = None,
     max_failed: MaxFailedOption = None,
     dry_run: DryRunOption = False,
@@ -44,6 +46,7 @@ def run(
         "predict.keep": keep,
         "predict.budget": budget,
         "cluster.workers": workers,
+        "cluster.kind": cluster,
         "cluster.memory": memory,
         "cluster.max_failed": max_failed,
     }

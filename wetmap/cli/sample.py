@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Literal
@@ -16,21 +17,46 @@ AWAY_M = 100.0
 
 MapOption = Annotated[
     Path | None,
-    typer.Option("--map", help="Map of classes [default: this workspace's classes.tif].", show_default=False),
+    typer.Option(
+        "--map",
+        help="Map of classes or of change, or its folder [default: this workspace's classes.tif].",
+        show_default=False,
+    ),
 ]
 
 
 def map_of(path: Path | None, aoi: Path | None, workspace: Path | None, recipe: Path | None) -> tuple[Path, Path]:
     """The map that a verb is about, and the folder for what it writes beside others."""
     if path is not None and workspace is None and aoi is None and recipe is None:
+        path = _map_in(path)
         folder = path.absolute().parent
         # a workspace replaces its folder map/ with every new map, and what somebody filled in must not go with it
         return path, folder.parent if folder.name == "map" and (folder.parent / "recipe.yaml").exists() else folder
     root = resolve_recipe(recipe, workspace, {"aoi": aoi}).root
-    found = path or root / "map" / "classes.tif"
+    found = _map_in(path) if path else root / "map" / "classes.tif"
     if not found.exists():
         raise UsageError(f"There is no map {found}.", do="Make it with wetmap predict, or name one with --map.")
     return found, root
+
+
+def _map_in(path: Path) -> Path:
+    """The map that a path means: a file, or the map of classes or of change in a folder or a workspace.
+
+    Raises:
+        UsageError: The folder holds no map, or one of each kind.
+    """
+    if not path.is_dir():
+        return path
+    inside = (path / "classes.tif", path / "map" / "classes.tif", path / "change.tif")
+    found = [one for one in inside if one.is_file()]
+    if not found:
+        raise UsageError(
+            f"{path} is a folder without a map: there is no classes.tif and no change.tif in it.",
+            do="Give the map with --map: a file, its folder, or its workspace.",
+        )
+    if inside[2] in found and len(found) > 1:
+        raise UsageError(f"{path} holds {found[0].name} and change.tif.", do="Name one of the two files with --map.")
+    return found[0]
 
 
 def sample(
@@ -96,8 +122,10 @@ def sample(
 ) -> None:
     """Draw a probability sample of the finished map, as points to interpret in QGIS."""
     from wetmap.cli.output import emit, listening
+    from wetmap.products.change_table import change_table_of
     from wetmap.products.class_map import open_class_map
     from wetmap.products.sample_file import write_sample
+    from wetmap.stages.hectares_text import hectares_text
     from wetmap.stages.sample import Wish, draw
 
     path, folder = map_of(map_file, aoi, workspace, recipe)
@@ -116,18 +144,20 @@ def sample(
     )
     with listening(as_json=as_json):
         source = open_class_map(path)
-        drawn = draw(source, wish)
-        write_sample(target, drawn, source.grid)
+        change = change_table_of(path)
+        drawn = draw(source, replace(wish, of_change=change is not None))
+        write_sample(target, drawn, source.grid, change=change)
     names = {item.code: item.name for item in drawn.classes}
     rows = [{"class": names[row.code], "hectares": row.hectares, "units": row.units} for row in drawn.strata]
     result = {"verb": "sample", "sample": str(target), "design": drawn.kind, "units": len(drawn.rows), "strata": rows}
     text = [f"{len(drawn.rows)} points, {drawn.kind}:"]
-    text += [f"  {row['class']}: {row['units']} points for {row['hectares']:,.0f} ha" for row in rows]
+    text += [f"  {names[row.code]}: {row.units} points for {hectares_text(row.hectares)} ha" for row in drawn.strata]
     if drawn.away_m is not None:
         text.append(f"{drawn.left_out_ha:,.0f} ha are nearer than {drawn.away_m:g} m and are not sampled.")
     text += [
         f"Sample: {target}",
-        "Open it in QGIS and fill the field reference of every point, from imagery or in the field, without looking at "
+        f"Open it in QGIS and fill {'the fields before and after' if change else 'the field reference'} of every "
+        "point, from imagery or in the field, without looking at "
         f"the map. Then: wetmap assess --map {quote(str(path))} --reference {quote(str(target))}",
     ]
     emit(result, text, as_json=as_json)

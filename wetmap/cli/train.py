@@ -10,6 +10,7 @@ import typer
 from wetmap.cli.options import (
     AoiOption,
     ClassFieldOption,
+    ClusterOption,
     DryRunOption,
     JsonOption,
     LayerOption,
@@ -43,6 +44,7 @@ def train(
         int | None, typer.Option("--epochs", min=1, help="Passes over the samples, at most.", show_default=False)
     ] = None,
     workers: WorkersOption = None,
+    cluster: ClusterOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,6 +60,7 @@ def train(
         "training.epochs": epochs,
         "training.start": start,
         "cluster.workers": workers,
+        "cluster.kind": cluster,
     }
     with open_context(recipe, workspace, overrides, as_json=as_json) as context:
         from wetmap.stages import chain, summary

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 DENSIFY_DEG = 0.01
 #: The same where an area is read in a projected CRS, metres.
 DENSIFY_M = 1000.0
+#: No coordinate of a place is farther from 0, degrees (of GeoJSON that goes twice around the globe), and metres (twice
+#: the Earth's circumference: false eastings are added to zones and to polar distances).
+MOST_DEG, MOST_M = 720.0, 8e7
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,15 @@ def read_aoi(path: Path) -> Aoi:
             antimeridian.
     """
     import geopandas
-    from pyogrio.errors import DataSourceError
+    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
+    from pyproj.exceptions import ProjError
+    from shapely.errors import ShapelyError
 
-    if not path.exists():
+    if not _exists(path):
         raise AoiError(f"--aoi {path} does not exist.", do="Give the path of a GeoJSON, GeoPackage or Shapefile.")
     try:
         frame = geopandas.read_file(path)
-    except (DataSourceError, OSError, ValueError) as error:
+    except (DataSourceError, DataLayerError, FeatureError, GeometryError, OSError, ValueError, ShapelyError) as error:
         raise AoiError(
             f"--aoi {path} cannot be read as a vector file ({_first_line(error)}).",
             do="Open it in QGIS and export it as GeoPackage or GeoJSON.",
@@ -120,7 +125,14 @@ def read_aoi(path: Path) -> Aoi:
     if frame.crs is None:
         raise AoiError(f"--aoi {path} has no CRS.", do="Set its CRS in QGIS (Layer > Set CRS) and save it again.")
     polygons = _polygons(frame.geometry, path)
-    united = shapely.union_all(_dense(polygons).to_crs("EPSG:4326").to_numpy())
+    _refuse_beyond_earth(polygons, path)
+    try:
+        united = shapely.union_all(_dense(polygons).to_crs("EPSG:4326").to_numpy())
+    except (ShapelyError, ProjError) as error:
+        raise AoiError(
+            f"--aoi {path} cannot be put on the globe ({_first_line(error)}).",
+            do="Check in QGIS that it lies where it should, and its CRS (Layer > Set CRS).",
+        ) from error
     geometry = MultiPolygon([united]) if isinstance(united, Polygon) else united
     if not isinstance(geometry, MultiPolygon) or geometry.is_empty or geometry.area == 0:
         raise AoiError(f"--aoi {path} has an area of zero.", do="Give polygons that enclose something.")
@@ -147,6 +159,21 @@ def _polygons(geometries: GeoSeries, path: Path) -> GeoSeries:
     return geopandas.GeoSeries(flat, crs=geometries.crs)
 
 
+def _refuse_beyond_earth(polygons: GeoSeries, path: Path) -> None:
+    """Coordinates that are nowhere on Earth: most often metres, in a file that says degrees."""
+    crs = polygons.crs
+    if crs is None:
+        return
+    farthest = float(np.abs(polygons.total_bounds).max())
+    unit = crs.axis_info[0].unit_name if crs.axis_info else "unit"
+    most = MOST_M / crs.axis_info[0].unit_conversion_factor if crs.is_projected else MOST_DEG
+    if not farthest <= most:
+        raise AoiError(
+            f"--aoi {path} has coordinates up to {farthest:.6g}, and its CRS ({crs.name}) is in {unit}s.",
+            do="Set the CRS that its coordinates are in (QGIS: Layer > Set CRS) and save it again.",
+        )
+
+
 def _dense(polygons: GeoSeries) -> GeoSeries:
     """Polygons of a projected CRS with vertices near enough that their edges stay where they are on the ground."""
     crs = polygons.crs
@@ -162,6 +189,13 @@ def _refuse_antimeridian(geometry: BaseGeometry, path: Path) -> None:
             f"--aoi {path} crosses the antimeridian (longitudes {west:.3f} to {east:.3f}).",
             do="Split it at longitude 180 and map the two halves as two areas.",
         )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is longer than any, or a folder that must not be looked into
+        return False
 
 
 def _zone(lon: float) -> int:

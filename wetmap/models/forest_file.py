@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import zipfile
 import zlib
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -52,7 +54,16 @@ _DAMAGED = (
     AttributeError,
     OSError,
     EOFError,
+    MemoryError,
+    IndexError,
+    SyntaxError,
+    TokenError,
+    struct.error,
 )
+
+#: How many times larger than the file its contents may be, and below what size nobody asks, bytes. The nodes of real
+#: forests shrink to a fifth.
+MOST_RATIO, SMALL_BYTES = 50, 2**26
 
 #: The first moment a zip file can tell, written as the time of every member.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
@@ -82,6 +93,7 @@ def loads(data: bytes) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _refuse_bomb(archive, len(data))
             foreign = _types(json.loads(archive.read("schema.json"))) - NEEDED
         if not foreign:
             foreign = set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)
@@ -122,6 +134,17 @@ def check_tree(tree: Any, bands: int, classes: int) -> None:
     )
     if not fits:
         raise BundleError("A tree of the forest points outside itself.", do=ADVICE)
+
+
+def _refuse_bomb(archive: zipfile.ZipFile, size: int) -> None:
+    """Contents that would fill the memory, by what the archive says of them; no more than that is ever unpacked."""
+    total = sum(member.file_size for member in archive.infolist())
+    if total > max(SMALL_BYTES, MOST_RATIO * size):
+        raise BundleError(
+            f"The forest's file of {size / 1e6:.1f} MB would become {total / 1e6:.0f} MB, {total / size:.0f} times as "
+            "much.",
+            do="Do not use this file; take the bundle from a source you trust.",
+        )
 
 
 class _Numbering:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from wetmap.classes import MapClass
 from wetmap.geo import Block, Grid
-from wetmap.workspace import write_bytes
+from wetmap.workspace import spreadsheet_cell, write_bytes
 
 #: What the figures are, in the last column of every row.
 BASIS = "pixel count, not an estimate"
@@ -83,7 +83,8 @@ def write_areas_csv(path: Path, rows: Sequence[AreaRow], *, simulated: bool = Fa
     """Write the areas as a table that a spreadsheet opens: UTF-8, comma, one row per class.
 
     Hectares have four decimals (square metres), shares four. Names beyond ASCII bring a byte-order mark, without
-    which Excel takes the file for another encoding. Of a simulated landscape every row says so.
+    which Excel takes the file for another encoding. A name that a spreadsheet would take for a formula begins with an
+    apostrophe; a half of a character becomes a question mark. Of a simulated landscape every row says so.
 
     Raises:
         WorkspaceError: The disk is full.
@@ -93,6 +94,7 @@ def write_areas_csv(path: Path, rows: Sequence[AreaRow], *, simulated: bool = Fa
     table = csv.writer(text, lineterminator="\r\n")
     table.writerow(("code", "class", "pixels", "hectares", "share_percent", "basis"))
     for row in rows:
-        table.writerow((row.code, row.name, row.pixels, f"{row.hectares:.4f}", f"{row.share_percent:.4f}", basis))
+        name = spreadsheet_cell(row.name)
+        table.writerow((row.code, name, row.pixels, f"{row.hectares:.4f}", f"{row.share_percent:.4f}", basis))
     content = text.getvalue()
-    write_bytes(path, content.encode("ascii" if content.isascii() else "utf-8-sig"))
+    write_bytes(path, content.encode("ascii" if content.isascii() else "utf-8-sig", errors="replace"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -39,6 +39,8 @@ class ClassMap:
     """Its classes, from the table beside it, or one per code that occurs."""
     simulated: bool = False
     """Whether it is a map of a simulated landscape."""
+    words: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The class that a value of its reference data stands for, by value, where that is known."""
 
     @functools.cached_property
     def sha256(self) -> str:

@@ -1,12 +1,14 @@
-"""map.qgz: a QGIS project that opens every layer of a map's folder, in order, named and styled.
+"""map.qgz: a QGIS project that opens every layer of a map's folder, in groups, named, explained and styled.
 
 A ``.qgz`` is a zip with one ``.qgs`` in it, which is XML. Paths in it are relative, so the folder can be moved. The
-layers' styles are those beside the files, so that a layer looks the same dragged in alone. The same map gives the same
+layers' styles are those beside the files, so that a layer looks the same dragged in alone. A file of several measures,
+such as the probabilities, is one layer per band, and of these one is shown at a time. The same map gives the same
 bytes: the date in the zip is fixed, and the project carries none.
 """
 
 from __future__ import annotations
 
+import html
 import io
 import re
 import zipfile
@@ -15,20 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+import rasterio
 from pyproj import CRS
+from rasterio.errors import RasterioError
 
 from wetmap.classes import MapClass
 from wetmap.errors import WorkspaceError
 from wetmap.geo import Grid
-from wetmap.products.layers import MapLayer
+from wetmap.products.layers import GROUPS, MapLayer
 from wetmap.products.polygons import LAYER, polygon_style
-from wetmap.products.style import QGIS_VERSION, xml_text
+from wetmap.products.style import QGIS_VERSION, style_of_band, xml_text
 from wetmap.workspace import write_bytes
 
 #: The earliest date that a zip can hold (PKWARE APPNOTE 6.3.10, 4.4.6).
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 #: The project's name inside the zip.
 INSIDE = "map.qgs"
+#: What the project says of itself under *Project > Properties > Metadata*.
+ABOUT = (
+    "A map made by wetmap, and how sure the model is of it. The note of each layer says what it tells and what it does "
+    "not; report.html, beside this file, says how the map was made. Hectares with intervals come from a sample of the "
+    "map: wetmap sample, wetmap assess."
+)
+SIMULATED = "SIMULATED: made from a simulated landscape, not a map of any real place."
 DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
@@ -50,6 +61,25 @@ class Project:
         return xml_text(f"{text} (SIMULATED)" if self.simulated else text)
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """One line of the list of layers: a file, or one band of it."""
+
+    layer: MapLayer
+    title: str
+    band: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The layer's identity in the project: letters, digits and underscores."""
+        name = "wetmap_" + re.sub(r"\W", "_", self.layer.file, flags=re.ASCII)
+        return name if self.band is None else f"{name}_{self.band}"
+
+    @property
+    def checked(self) -> str:
+        return "Qt::Checked" if self.layer.shown else "Qt::Unchecked"
+
+
 def write_project(path: Path, project: Project, layers: Sequence[MapLayer], files: Mapping[str, Path]) -> None:
     """Write map.qgz.
 
@@ -68,18 +98,42 @@ def write_project(path: Path, project: Project, layers: Sequence[MapLayer], file
     ElementTree.SubElement(root, "title").text = project.named(project.title)
     crs = CRS.from_user_input(project.grid.crs)
     ElementTree.SubElement(root, "projectCrs").append(_srs(crs))
-    root.append(_tree(project, layers))
+    shown = [one for layer in layers for one in _entries(layer, files)]
+    root.append(_tree(project, shown))
     root.append(_canvas(project, crs))
     stack = ElementTree.SubElement(root, "projectlayers")
-    for layer in layers:
-        stack.append(_layer(project, layer, crs, files))
+    for one in shown:
+        stack.append(_layer(project, one, crs, files))
     order = ElementTree.SubElement(root, "layerorder")
-    for layer in layers:
-        ElementTree.SubElement(order, "layer", {"id": _id(layer)})
+    for one in shown:
+        ElementTree.SubElement(order, "layer", {"id": one.key})
     root.append(_properties(crs))
     root.append(_view(project, crs))
+    metadata = ElementTree.SubElement(root, "projectMetadata")
+    ElementTree.SubElement(metadata, "type").text = "dataset"
+    ElementTree.SubElement(metadata, "title").text = project.named(project.title)
+    ElementTree.SubElement(metadata, "abstract").text = _told(project, ABOUT)
     ElementTree.indent(root)
     write_bytes(path, _zipped((DOCTYPE + ElementTree.tostring(root, encoding="unicode") + "\n").encode()))
+
+
+def _entries(layer: MapLayer, files: Mapping[str, Path]) -> list[_Shown]:
+    """The lines of a file: itself, or one per band, named after it."""
+    if layer.kind != "measures":
+        return [_Shown(layer, layer.title)]
+    try:
+        with rasterio.open(files[layer.file]) as raster:
+            names = [name or f"band {at}" for at, name in enumerate(raster.descriptions, start=1)]
+    except RasterioError as error:
+        raise WorkspaceError(
+            f"{files[layer.file]} is damaged ({error}).", do="Delete that folder and run the same command again."
+        ) from error
+    return [_Shown(layer, layer.band.format(name), band) for band, name in enumerate(names, start=1)]
+
+
+def _told(project: Project, text: str) -> str:
+    """What is said about a layer, with a word before it where the map is simulated."""
+    return f"{SIMULATED} {text}" if project.simulated else text
 
 
 def _zipped(content: bytes) -> bytes:
@@ -93,15 +147,12 @@ def _zipped(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _id(layer: MapLayer) -> str:
-    """The layer's identity in the project: letters, digits and underscores."""
-    return "wetmap_" + re.sub(r"\W", "_", layer.file, flags=re.ASCII)
-
-
 def _source(layer: MapLayer) -> tuple[str, str]:
     """Path, relative to the project, and QGIS's name of what reads it."""
     if layer.kind == "polygons":
         return f"./{layer.file}|layername={LAYER}", "ogr"
+    if layer.kind == "table":
+        return f"./{layer.file}|option:AUTODETECT_TYPE=YES", "ogr"
     return f"./{layer.file}", "gdal"
 
 
@@ -117,21 +168,31 @@ def _srs(crs: CRS) -> ElementTree.Element:
     return srs
 
 
-def _tree(project: Project, layers: Sequence[MapLayer]) -> ElementTree.Element:
-    """The list of layers with its ticks."""
-    group = ElementTree.Element("layer-tree-group")
-    for layer in layers:
-        source, provider = _source(layer)
-        entry = {
-            "id": _id(layer),
-            "name": project.named(layer.title),
-            "source": source,
-            "providerKey": provider,
-            "checked": "Qt::Checked" if layer.shown else "Qt::Unchecked",
-            "expanded": "1" if layer.shown else "0",
-        }
-        ElementTree.SubElement(group, "layer-tree-layer", entry)
-    return group
+def _tree(project: Project, shown: Sequence[_Shown]) -> ElementTree.Element:
+    """The list of layers with its ticks, in groups; of the bands of one file, one at a time is shown."""
+    tree = ElementTree.Element("layer-tree-group")
+    for name in GROUPS:
+        members = [one for one in shown if one.layer.group == name]
+        if not members:
+            continue
+        choice = any(one.band for one in members)
+        opened = "1" if any(one.layer.shown for one in members) else "0"
+        about = {"name": name, "checked": "Qt::Checked", "expanded": opened}
+        # no member is chosen yet
+        about |= {"mutually-exclusive": "1", "mutually-exclusive-child": "-1"} if choice else {}
+        group = ElementTree.SubElement(tree, "layer-tree-group", about)
+        for one in members:
+            source, provider = _source(one.layer)
+            entry = {
+                "id": one.key,
+                "name": project.named(one.title),
+                "source": source,
+                "providerKey": provider,
+                "checked": one.checked,
+                "expanded": "1" if one.layer.shown else "0",
+            }
+            ElementTree.SubElement(group, "layer-tree-layer", entry)
+    return tree
 
 
 def _canvas(project: Project, crs: CRS) -> ElementTree.Element:
@@ -159,24 +220,56 @@ def _bounds(grid: Grid) -> dict[str, str]:
     return {"xmin": repr(left), "ymin": repr(bottom), "xmax": repr(right), "ymax": repr(top)}
 
 
-def _layer(project: Project, layer: MapLayer, crs: CRS, files: Mapping[str, Path]) -> ElementTree.Element:
-    vector = layer.kind == "polygons"
-    kind = {"type": "vector", "geometry": "Polygon"} if vector else {"type": "raster"}
-    element = ElementTree.Element("maplayer", kind)
+def _layer(project: Project, one: _Shown, crs: CRS, files: Mapping[str, Path]) -> ElementTree.Element:
+    layer = one.layer
+    element = ElementTree.Element("maplayer", _form(layer))
     source, provider = _source(layer)
-    ElementTree.SubElement(element, "id").text = _id(layer)
+    told = _told(project, layer.about) if layer.about else ""
+    ElementTree.SubElement(element, "id").text = one.key
     ElementTree.SubElement(element, "datasource").text = source
-    ElementTree.SubElement(element, "layername").text = project.named(layer.title)
-    ElementTree.SubElement(element, "srs").append(_srs(crs))
+    ElementTree.SubElement(element, "abstract").text = told  # the tip over the layer's name
+    ElementTree.SubElement(element, "layername").text = project.named(one.title)
+    if layer.kind != "table":
+        ElementTree.SubElement(element, "srs").append(_srs(crs))
+    metadata = ElementTree.SubElement(element, "resourceMetadata")
+    ElementTree.SubElement(metadata, "type").text = "dataset"
+    ElementTree.SubElement(metadata, "title").text = project.named(one.title)
+    ElementTree.SubElement(metadata, "abstract").text = told
     reader = ElementTree.SubElement(element, "provider")
     reader.text = provider
-    if vector:
+    if provider == "ogr":
         reader.set("encoding", "UTF-8")
-        style = ElementTree.fromstring(polygon_style(project.classes))  # noqa: S314 - made a moment ago
-    else:
-        style = _raster_style(files.get(Path(layer.file).with_suffix(".qml").name))
-    element.extend(style)
+    element.append(_note(told))
+    element.extend(_style(project, one, files))
     return element
+
+
+def _form(layer: MapLayer) -> dict[str, str]:
+    """What kind of layer QGIS is told to make."""
+    if layer.kind == "polygons":
+        return {"type": "vector", "geometry": "Polygon"}
+    if layer.kind == "table":
+        return {"type": "vector", "geometry": "No geometry", "wkbType": "NoGeometry"}
+    return {"type": "raster"}
+
+
+def _note(told: str) -> ElementTree.Element:
+    """The note that QGIS shows beside the layer's name."""
+    custom = ElementTree.Element("customproperties")
+    options = ElementTree.SubElement(custom, "Option", {"type": "Map"})
+    if told:
+        note = {"name": "userNotes", "type": "QString", "value": f"<p>{html.escape(told)}</p>"}
+        ElementTree.SubElement(options, "Option", note)
+    return custom
+
+
+def _style(project: Project, one: _Shown, files: Mapping[str, Path]) -> ElementTree.Element:
+    if one.layer.kind == "table":
+        return ElementTree.Element("qgis")
+    if one.layer.kind == "polygons":
+        return ElementTree.fromstring(polygon_style(project.classes))  # noqa: S314 - made a moment ago
+    style = _raster_style(files.get(Path(one.layer.file).with_suffix(".qml").name))
+    return style if one.band is None else style_of_band(style, one.band, one.title)
 
 
 def _raster_style(qml: Path | None) -> ElementTree.Element:

@@ -19,7 +19,7 @@ import numpy as np
 import rasterio
 from pyproj import CRS, Transformer
 
-from wetmap.classes import MapClass
+from wetmap.classes import MapClass, class_table
 from wetmap.geo import Grid
 from wetmap.products.layers import map_layers
 from wetmap.workspace import write_json
@@ -48,6 +48,8 @@ KINDS: tuple[tuple[str, str, str, str], ...] = (
     (".gpkg", "application/geopackage+sqlite3", "data", ""),
     (".qml", "application/xml", "style", "Style for QGIS"),
     (".qgz", "application/zip", "style", "Project for QGIS"),
+    ("crosswalk_cwcs.csv", "text/csv", "metadata", "What each class is in the Canadian Wetland Classification System"),
+    ("crosswalk_cnwi.csv", "text/csv", "metadata", "What each class is in the Canadian National Wetlands Inventory"),
     (".csv", "text/csv", "metadata", "Areas of the classes"),
     (".html", "text/html", "overview", "Report"),
     ("", "application/octet-stream", "metadata", ""),
@@ -143,6 +145,9 @@ def _asset(name: str, path: Path, facts: MapFacts, title: str | None) -> dict[st
     if name == "classes.tif":
         asset["roles"] = ["data", "classification"]
         asset["classification:classes"] = [_class(row) for row in facts.classes]
+    if name.startswith("classes_") and name.endswith(".tif"):
+        asset["roles"] = ["data", "classification"]
+        asset["classification:classes"] = [_class(row) for row in class_table(name[len("classes_") : -len(".tif")])]
     return asset
 
 

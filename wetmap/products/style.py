@@ -6,6 +6,7 @@ QGIS takes ``NAME.qml`` by itself when ``NAME.tif`` is opened; without it, a col
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,23 @@ def write_ramp_style(tif: Path, *, low: float, high: float, label: str) -> Path:
     qml = tif.with_suffix(".qml")
     write_bytes(qml, _xml(_pseudocolour(low, high, label)))
     return qml
+
+
+def style_of_band(style: ElementTree.Element, band: int, label: str) -> ElementTree.Element:
+    """The style of another band of the same file: the same ramp, its ends labelled anew.
+
+    Args:
+        style: A style as `write_ramp_style` writes it; left as it is.
+        band: The band, from 1.
+        label: Name of the measure, shown with the legend's ends.
+    """
+    changed = copy.deepcopy(style)
+    for renderer in changed.iter("rasterrenderer"):
+        renderer.set("band", str(band))
+        items = list(renderer.iter("item"))
+        for item in (items[0], items[-1]) if items else ():
+            item.set("label", f"{xml_text(label)} {float(item.get('value', 'nan')):g}")
+    return changed
 
 
 def xml_text(text: str) -> str:

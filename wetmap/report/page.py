@@ -1,166 +1,36 @@
 """One HTML page about one map: what it shows, how good it is, and what it was made from.
 
-The page opens offline: styles and pictures are inside, and there are no scripts. It holds no clock of its own, so the
-same map gives the same bytes.
+The page opens offline: styles and pictures are inside. It holds no clock of its own, so the same map gives the same
+bytes. Each section has a template, ``section_*.html``, and a module that turns the data into what it shows.
 """
 
 from __future__ import annotations
 
 import base64
-import io
+import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any
 
 import jinja2
-from PIL import Image
 
-from wetmap.classes import MEASURE_RAMP, MapClass
+from wetmap.classes import MEASURE_RAMP
 from wetmap.errors import UsageError
+from wetmap.report import (
+    section_areas,
+    section_compare,
+    section_imagery,
+    section_scores,
+    section_training,
+    words,
+)
+from wetmap.report.data import LEAKS_MARK, ReportData, ScenesUsed
 from wetmap.report.picture import Picture, class_picture, measure_picture, scale_bar_m
+from wetmap.report.viewer import viewer_view
 from wetmap.workspace import write_bytes
 
-#: Longer side of a picture on the page, in the page's letter sizes: a tall map still fits a screen.
-TALLEST_REM = 44
-#: Marks every figure that comes from a split that leaks.
-LEAKS_MARK = "LEAKS"
-
-
-class ClassScore(TypedDict):
-    """Held-out scores of one class."""
-
-    name: str
-    """Name in legends."""
-    precision: float | None
-    """Share of what was mapped as the class that is the class, 0-1; None (or NaN) where nothing was."""
-    recall: float | None
-    """Share of the class that was mapped as it, 0-1; None (or NaN) where there is none."""
-    f1: float | None
-    """Harmonic mean of the two, 0-1."""
-    n: int
-    """Held-out pixels of the class."""
-
-
-class Scores(TypedDict):
-    """Held-out scores of one model."""
-
-    macro_f1: float
-    """Mean of the classes' F1, 0-1."""
-    overall_accuracy: float
-    """Share of held-out pixels that are right, 0-1."""
-    per_class: Sequence[ClassScore]
-    """One row per class."""
-    confusion: Sequence[Sequence[int]]
-    """Held-out pixels by reference class (rows) and mapped class (columns), in the order of ``per_class``."""
-
-
-class Area(Protocol):
-    """What the map holds of one class, as the table of areas has it."""
-
-    @property
-    def code(self) -> int:
-        """Value in classes.tif."""
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the class."""
-
-    @property
-    def hectares(self) -> float:
-        """True area of these pixels, hectares."""
-
-    @property
-    def share_percent(self) -> float:
-        """Share of the area of all classes, percent."""
-
-
-@dataclass(frozen=True)
-class ScenesUsed:
-    """What one sensor gave to one season."""
-
-    season: str
-    """Name of the season."""
-    sensor: str
-    """Sensor, in words; with the orbit state where passes are kept apart."""
-    used: int
-    """Scenes that serve it."""
-    dates: str
-    """First and last day, in words."""
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """Everything the page says."""
-
-    title: str
-    """Name of the map."""
-    area: str
-    """The area of interest in one line."""
-    simulated: bool
-    """True if any of it was made from simulated scenes: the page then says so on top."""
-    classes: Sequence[MapClass]
-    """The map's classes, in the order of the legend."""
-    areas: Sequence[Area]
-    """Pixel counts by class."""
-    classes_tif: Path
-    """The map of classes."""
-    grid: str
-    """The grid in one line."""
-    recipe: str
-    """The resolved recipe, YAML."""
-    versions: Mapping[str, str]
-    """Versions by name of software."""
-    confidence_tif: Path | None = None
-    """The map of confidence."""
-    confidence_range: tuple[float, float] = (0.0, 1.0)
-    """Values of the confidence map that mean none and certainty."""
-    model_name: str = "model"
-    """Name of the model that made the map."""
-    model: Scores | None = None
-    """Its held-out scores."""
-    baseline_name: str = "random forest"
-    """Name of the model trained beside it."""
-    baseline: Scores | None = None
-    """Its scores on the same held-out pixels."""
-    guess_name: str = ""
-    """The commonest class among the training samples."""
-    guess: Scores | None = None
-    """Scores of always answering that class."""
-    split: Sequence[tuple[str, str]] = ()
-    """How training and held-out samples were kept apart: (what, value)."""
-    leak_note: str = ""
-    """What is wrong with the scores of a split that lets training windows overlap held-out ones, beginning with
-    ``LEAKS_MARK``: the page then says so on top and at every score. Empty where nothing leaks."""
-    split_png: bytes | None = None
-    """The split as a map, PNG."""
-    split_alt: str = ""
-    """The same in words."""
-    shifts: Sequence[str] = ()
-    """How far scenes lie off each other and what was done about it, as sentences."""
-    shifts_png: bytes | None = None
-    """The same as maps with arrows, PNG."""
-    shifts_alt: str = ""
-    """The picture in words."""
-    scenes: Sequence[ScenesUsed] = ()
-    """Scenes by season and sensor."""
-    skipped: Sequence[tuple[str, str]] = ()
-    """What was left out, and why: (name, reason)."""
-    scenes_used: int | None = None
-    """Scenes that serve any season, each counted once; None: the sum of the rows."""
-    lost: Sequence[tuple[str, str]] = ()
-    """Scenes among those used that could not be read in some blocks, and why: (name, reason)."""
-    lost_words: str = ""
-    """How many of them, and in how many blocks."""
-    figures: Sequence[tuple[str, str]] = ()
-    """Further key figures for the top of the page: (value, what it is)."""
-    steps: Sequence[str] = ()
-    """What was done to the map after the model answered, one line each."""
-    notes: Sequence[str] = ()
-    """Warnings of the run, as sentences."""
-    made: str | None = None
-    """When it was made, if the page is to say so."""
+__all__ = ["LEAKS_MARK", "ReportData", "ScenesUsed", "write_report"]
 
 
 def write_report(path: Path, data: ReportData) -> None:
@@ -174,6 +44,14 @@ def write_report(path: Path, data: ReportData) -> None:
         UsageError: A row of areas has a code of no class.
         WorkspaceError: A map cannot be read, or the disk is full.
     """
+    # A lone surrogate (from a file name that is not UTF-8) cannot be written; it becomes a question mark.
+    page = _environment().get_template("template.html").render(_view(data))
+    write_bytes(path, page.encode("utf-8", errors="replace"))
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """The templates; each is compiled once in a process."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("wetmap", "report"),
         autoescape=True,
@@ -182,14 +60,14 @@ def write_report(path: Path, data: ReportData) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(score=_score, bar=_bar, number=_number, percent=_percent, plural=_plural)
-    # A lone surrogate (from a file name that is not UTF-8) cannot be written; it becomes a question mark.
-    page = environment.get_template("template.html").render(_view(data))
-    write_bytes(path, page.encode("utf-8", errors="replace"))
+    environment.filters.update(
+        file_size=words.file_size, number=words.number, percent=words.percent, plural=words.plural
+    )
+    return environment
 
 
 def _view(data: ReportData) -> dict[str, Any]:
-    """What the template shows, in its own words."""
+    """What the templates show, in their own words."""
     legend = _legend(data)
     picture = class_picture(data.classes_tif, data.classes)
     confidence = None if data.confidence_tif is None else measure_picture(data.confidence_tif, *data.confidence_range)
@@ -201,14 +79,49 @@ def _view(data: ReportData) -> dict[str, Any]:
         "map_alt": _alt(data, legend),
         "confidence": None if confidence is None else _embedded(confidence),
         "ramp": ", ".join(MEASURE_RAMP),
-        "scores": _score_rows(data),
-        "mark": f"{LEAKS_MARK}: " if data.leak_note else "",
         "leak_text": data.leak_note.removeprefix(f"{LEAKS_MARK}: "),
-        "split": None if data.split_png is None else _split_view(data.split_png),
-        "shifts": None if data.shifts_png is None else _split_view(data.shifts_png),
-        "figures": [*_key_figures(data), *data.figures],
-        "scenes_used": sum(row.used for row in data.scenes) if data.scenes_used is None else data.scenes_used,
+        "figures": [*section_areas.key_figures(data), *section_scores.key_figures(data), *data.figures],
+        "figures_note": _figures_note(data),
+        "contents": _contents(data),
+        "viewer": None if data.viewer is None else viewer_view(data.viewer, simulated=data.simulated),
+        **section_areas.view(data),
+        **section_scores.view(data),
+        **section_compare.view(data),
+        **section_training.view(data),
+        **section_imagery.view(data),
     }
+
+
+def _figures_note(data: ReportData) -> str:
+    """What the figures at the top are and are not, for a reader who goes no further."""
+    assessed, said = bool(section_areas.key_figures(data)), []
+    if data.contenders:
+        said.append("Macro F1 is the mean F1 over classes, of a model on held-out reference samples, 0 to 1.")
+        said += [data.scores_note] if data.scores_note else []
+    if data.contenders and not assessed:
+        said.append("Such scores are not the accuracy of this map.")
+    if not assessed:
+        said.append(
+            "The hectares below are pixel counts. Accuracy and areas, both with intervals, come from wetmap sample and "
+            "wetmap assess."
+        )
+    return " ".join(said)
+
+
+def _contents(data: ReportData) -> list[tuple[str, str]]:
+    """Sections of the page, in order: (anchor, title)."""
+    compared = [("compare", "Models compared")] if data.comparison is not None else []
+    return [
+        ("map", "The map"),
+        ("areas", "How much there is of each class"),
+        ("scores", "How good the model is"),
+        ("limits", "What this map cannot tell you"),
+        ("ground", "Where the model knows the ground"),
+        *compared,
+        ("training", "How the model was trained"),
+        ("imagery", "What it was made from"),
+        ("details", "Details"),
+    ]
 
 
 def _legend(data: ReportData) -> list[dict[str, Any]]:
@@ -243,20 +156,9 @@ def _embedded(picture: Picture) -> dict[str, Any]:
         "source": "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii"),
         "width": picture.width,
         "height": picture.height,
-        "longest_rem": f"{TALLEST_REM * min(1.0, picture.width / picture.height):.2f}",
+        "longest_rem": f"{words.TALLEST_REM * min(1.0, picture.width / picture.height):.2f}",
         "bar_percent": 100 * bar_m / picture.ground_width_m,
         "bar_text": f"{bar_m / 1000:g} km" if bar_m >= 1000 else f"{bar_m:g} m",
-    }
-
-
-def _split_view(png: bytes) -> dict[str, Any]:
-    with Image.open(io.BytesIO(png)) as image:
-        width, height = image.size
-    return {
-        "source": "data:image/png;base64," + base64.b64encode(png).decode("ascii"),
-        "width": width,
-        "height": height,
-        "longest_rem": f"{TALLEST_REM * min(1.0, width / height):.2f}",
     }
 
 
@@ -265,60 +167,5 @@ def _alt(data: ReportData, legend: Sequence[Mapping[str, Any]]) -> str:
     largest = sorted((row for row in legend if row["pixels"]), key=lambda row: -row["share"])[:3]
     if not largest:
         return f"Map of {data.title}: nothing is mapped."
-    parts = ", ".join(f"{row['name']} ({_percent(row['share'])} %)" for row in largest)
+    parts = ", ".join(f"{row['name']} ({words.percent(row['share'])} %)" for row in largest)
     return f"Map of {data.title}. Largest classes: {parts}."
-
-
-def _score_rows(data: ReportData) -> list[dict[str, Any]]:
-    """Scores of the model and the baseline side by side, in the order of the legend."""
-    sides = [_by_name(data.model), _by_name(data.baseline)]
-    names = [item.name for item in data.classes]
-    names += [name for side in sides for name in side if name not in names]
-    colours = {item.name: item.colour for item in data.classes}
-    rows = []
-    for name in dict.fromkeys(names):
-        model, baseline = (side.get(name) for side in sides)
-        known = model or baseline
-        if known is not None:
-            rows.append(
-                {"name": name, "colour": colours.get(name), "model": model, "baseline": baseline, "n": known["n"]}
-            )
-    return rows
-
-
-def _by_name(scores: Scores | None) -> dict[str, ClassScore]:
-    return {} if scores is None else {row["name"]: row for row in scores["per_class"]}
-
-
-def _key_figures(data: ReportData) -> list[tuple[str, str]]:
-    named = (
-        (data.model, f"macro F1 of {data.model_name}"),
-        (data.baseline, f"macro F1 of the {data.baseline_name}"),
-        (data.guess, "macro F1 of always guessing the commonest class"),
-    )
-    mark = f"{LEAKS_MARK}: " if data.leak_note else ""
-    return [(_score(scores["macro_f1"]), f"{mark}{label}") for scores, label in named if scores is not None]
-
-
-def _score(value: float | None) -> str:
-    """A score with two decimals; a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else f"{value:.2f}"  # noqa: RUF001
-
-
-def _bar(value: float | None) -> str:
-    """Length of a score's bar, percent."""
-    return "0" if value is None or math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _number(value: float, decimals: int = 0) -> str:
-    """A number with thousands apart by a narrow no-break space, so that no country reads it as a decimal point."""
-    return f"{value:,.{decimals}f}".replace(",", "\u202f")
-
-
-def _percent(value: float) -> str:
-    """A share with one decimal; what is there but too small to show is not shown as nothing."""
-    return "< 0.1" if 0 < value < 0.05 else f"{value:.1f}"
-
-
-def _plural(count: int, one: str, many: str) -> str:
-    return f"{_number(count)} {one if count == 1 else many}"

@@ -53,7 +53,7 @@ def class_picture(tif: Path, classes: Sequence[MapClass], *, longest_px: int = P
     Raises:
         WorkspaceError: The map cannot be read.
     """
-    codes, ground = _read(tif, longest_px, Resampling.mode)
+    codes, ground = read_reduced(tif, longest_px, Resampling.mode)
     palette = np.zeros((256, 3), dtype=np.uint8)
     place = np.zeros(256, dtype=np.uint8)
     for item in classes:
@@ -76,20 +76,36 @@ def measure_picture(tif: Path, low: float, high: float, *, longest_px: int = PIC
     Raises:
         WorkspaceError: The raster cannot be read.
     """
-    values, ground = _read(tif, longest_px, Resampling.average)
+    values, ground = read_reduced(tif, longest_px, Resampling.average)
     known = ~np.ma.getmaskarray(values) & np.isfinite(values.filled(np.nan))
     share = (np.where(known, values.filled(low), low) - low) / (high - low)
     indices = np.where(known, 1 + np.rint(np.clip(share, 0, 1) * (STEPS - 1)), NOTHING).astype(np.uint8)
     return _picture(indices, _ramp(), ground)
 
 
-def _read(tif: Path, longest_px: int, resampling: Resampling) -> tuple[np.ma.MaskedArray, tuple[float, float]]:
-    """The raster, reduced to the size of a picture, and its size on the ground."""
+def read_reduced(
+    tif: Path, longest_px: int, resampling: Resampling, *, band: int = 1
+) -> tuple[np.ma.MaskedArray, tuple[float, float]]:
+    """Read a raster reduced to the size of a picture, from its overviews where it has them.
+
+    Args:
+        tif: The raster.
+        longest_px: Longer side of the picture, pixels, at most.
+        resampling: How coarser pixels are made.
+        band: The band, from 1.
+
+    Returns:
+        Pixels (y, x), nodata masked, means as floats; and the raster's width and height on the ground, metres of its
+        CRS.
+
+    Raises:
+        WorkspaceError: The raster cannot be read.
+    """
     try:
         with rasterio.open(tif) as source:
             shrink = min(1.0, longest_px / max(source.height, source.width))
             shape = (max(1, round(source.height * shrink)), max(1, round(source.width * shrink)))
-            pixels = source.read(1, out_shape=shape, resampling=resampling, masked=True)
+            pixels = source.read(band, out_shape=shape, resampling=resampling, masked=True)
             ground = (abs(source.transform.a) * source.width, abs(source.transform.e) * source.height)
     except RasterioError as error:
         raise WorkspaceError(f"{tif} cannot be read ({error}).", do="Run `wetmap predict` again.") from error

@@ -13,8 +13,14 @@ from wetmap.samples.class_table import class_of
 from wetmap.samples.labels import Labels
 from wetmap.samples.sites import sites_of_samples
 
-#: Sets the background's random numbers apart from those of the labelled pixels of the same class.
-BACKGROUND_STREAM = 1000
+#: Sets the background's random numbers apart from those of the labelled pixels of the same class; and those by which
+#: many candidates are thinned.
+BACKGROUND_STREAM, THINNING_STREAM = 1000, 1001
+#: Pixels among which background is drawn in turns, at most: of more, so many are taken at random first. The background
+#: of a province is 700 million pixels, and turns take 70 bytes for each.
+MOST_CANDIDATES = 2**22
+#: Rows that are looked through at a time, pixels.
+STRIP_PX = 512
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ def _background(
     labels: Labels, background: Background, others: int, min_per_class: int, seed: int
 ) -> tuple[NDArray[np.int64], int]:
     row = class_of(labels.classes, background.name)
-    candidates = np.zeros(0, dtype=np.int64) if labels.background is None else np.flatnonzero(labels.background.ravel())
+    stream = (seed, row.code, THINNING_STREAM)
+    candidates = np.zeros(0, dtype=np.int64) if labels.background is None else thinned(labels.background, stream)
     labelled = int((labels.codes == row.code).sum())
     if len(candidates) + labelled < min_per_class:
         raise ReferenceDataError(
@@ -89,6 +96,28 @@ def _background(
         )
     wanted = max(round(background.share * others), min_per_class)
     return _take_turns(candidates, labels, wanted, (seed, row.code, BACKGROUND_STREAM)), labels.classes.index(row)
+
+
+def thinned(mask: NDArray[np.bool_], stream: tuple[int, ...], most: int = MOST_CANDIDATES) -> NDArray[np.int64]:
+    """Flat indices of the True pixels in raster order; of more than ``most`` a simple random sample of so many.
+
+    Args:
+        mask: (height, width).
+        stream: Seeds of the random numbers.
+        most: Pixels, at most.
+    """
+    total, width = int(np.count_nonzero(mask)), mask.shape[1]
+    if total <= most:
+        return np.flatnonzero(mask.ravel())
+    draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence(stream)))
+    ranks = np.sort(draw.choice(total, most, replace=False, shuffle=False))
+    kept, before = [], 0
+    for y0 in range(0, mask.shape[0], STRIP_PX):
+        here = np.flatnonzero(mask[y0 : y0 + STRIP_PX].ravel())
+        first, last = np.searchsorted(ranks, (before, before + len(here)))
+        kept.append(here[ranks[first:last] - before] + y0 * width)
+        before += len(here)
+    return np.concatenate(kept)
 
 
 def _take_turns(pixels: NDArray[np.int64], labels: Labels, wanted: int, stream: tuple[int, ...]) -> NDArray[np.int64]:

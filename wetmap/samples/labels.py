@@ -99,9 +99,18 @@ class Painted:
     """The sites of the features; None unless asked."""
 
 
-def region_ids(grid: Grid, first: int) -> NDArray[np.int32]:
-    """Ids of the squares of ``REGION_PX`` from the grid's origin, (height, width), beginning with ``first``."""
+def region_ids(grid: Grid, first: int, strip: slice = slice(None)) -> NDArray[np.int32]:
+    """Ids of the squares of ``REGION_PX`` from the grid's origin, beginning with ``first``.
+
+    Args:
+        grid: The raster.
+        first: The first id.
+        strip: Rows that are wanted; default: all of them.
+
+    Returns:
+        (rows, width) int32.
+    """
     across = -(-grid.width // REGION_PX)
-    rows = np.arange(grid.height, dtype=np.int32) // REGION_PX * across
+    rows = np.arange(grid.height, dtype=np.int32)[strip] // REGION_PX * across
     cols = np.arange(grid.width, dtype=np.int32) // REGION_PX
     return (rows[:, None] + cols[None, :] + first).astype(np.int32)

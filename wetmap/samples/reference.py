@@ -21,9 +21,13 @@ from wetmap.errors import ReferenceDataError, UsageError
 from wetmap.geo import Aoi, Grid
 from wetmap.recipe import ClassSpec, Reference
 from wetmap.samples.class_table import with_background
+from wetmap.samples.files import need_files
 from wetmap.samples.label_raster import read_label_raster
-from wetmap.samples.labels import UNLABELLED, Labels, Painted, Report, region_ids
+from wetmap.samples.labels import REGION_PX, UNLABELLED, Labels, Painted, Report, region_ids
 from wetmap.samples.vector import check_vector, read_vector
+
+#: Pixels that are counted at a time.
+COUNTED_PX = 2**24
 
 
 def read_reference(reference: Reference, classes: Sequence[ClassSpec], grid: Grid, aoi: Aoi) -> Labels:
@@ -46,13 +50,17 @@ def read_reference(reference: Reference, classes: Sequence[ClassSpec], grid: Gri
     Warns:
         ReferenceWarning: Features were left out or repaired; or there is no class of dry land.
     """
+    need_files(reference)
     path = reference.path
-    if not path.exists():
-        raise UsageError(f"The reference file {path} does not exist.", do="Give its path with --reference.")
     report, inside = Report(), aoi.inside(grid)
     if _is_vector(path):
         painted = read_vector(reference, classes, grid, aoi, inside, report=report)
     else:
+        if reference.also:
+            raise UsageError(
+                f"The reference file {path} is a label raster, and reference.also adds vector files to vector files.",
+                do="Take `also` out, or burn those files into the raster in QGIS (Raster > Conversion > Rasterize).",
+            )
         if reference.site_field is not None:
             raise UsageError(
                 f"The reference file {path} is a label raster, which has no field {reference.site_field!r}.",
@@ -65,7 +73,10 @@ def read_reference(reference: Reference, classes: Sequence[ClassSpec], grid: Gri
     candidates = None
     if painted.far is not None:
         candidates = painted.far & inside & (painted.codes == UNLABELLED)
-        painted.polygon[candidates] = region_ids(grid, painted.next_id)[candidates]
+        for y0 in range(0, grid.height, REGION_PX):  # strip by strip: of a province the ids are 6 GB
+            rows = slice(y0, y0 + REGION_PX)
+            here, ids = candidates[rows], region_ids(grid, painted.next_id, rows)
+            painted.polygon[rows][here] = ids[here]
         report.rows["background_candidates"] = int(candidates.sum())
     if not any(row.upland for row in table):
         _warn_no_upland(table, report)
@@ -126,7 +137,9 @@ def _refuse_nothing(painted: Painted, reference: Reference) -> None:
 
 
 def _pixels(painted: Painted, table: Sequence[MapClass]) -> dict[str, int]:
-    counts = np.bincount(painted.codes.ravel(), minlength=256)
+    counts = np.zeros(256, dtype=np.int64)
+    for strip in np.array_split(painted.codes, max(1, painted.codes.size // COUNTED_PX)):
+        counts += np.bincount(strip.ravel(), minlength=256)  # which makes 8 bytes of each
     return {row.name: int(counts[row.code]) for row in table}
 
 

@@ -22,15 +22,13 @@ from rasterio.features import rasterize
 from wetmap.classes import MapClass
 from wetmap.errors import ReferenceDataError, UsageError
 from wetmap.geo import Aoi, Grid
-from wetmap.geo.aoi import DENSIFY_DEG
-from wetmap.recipe import ClassSpec, Reference
+from wetmap.recipe import ClassSpec, MoreReference, Reference
 from wetmap.samples.class_table import codes_by_value, resolve_classes, value_key, value_text
+from wetmap.samples.class_values import refuse_unfound
 from wetmap.samples.labels import UNLABELLED, Painted, Report
+from wetmap.samples.shapes import project, sound
 from wetmap.samples.sites import name_sites
 
-#: Longest piece of an edge before it is projected from another projected CRS, metres: the chord of a 1 km piece leaves
-#: the curve by millimetres.
-DENSIFY_M = 1000.0
 #: Segments per quarter circle of a buffer. Its edges lie inside the circle by a factor of cos(45 degrees / segments).
 BUFFER_SEGMENTS = 16
 #: Feature ids above this are replaced by the place in the file, so that ids of squares still fit int32 behind them.
@@ -43,8 +41,13 @@ LISTED = 20
 class _Layer:
     name: str
     crs: CRS
-    field: str
+    field: str | None
+    """The class field; None where all features have one value."""
     features: int
+
+
+class _NothingThereError(ReferenceDataError):
+    """No feature of a file lies in the area."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def read_vector(
 
 def check_vector(reference: Reference, classes: Sequence[ClassSpec], grid: Grid, aoi: Aoi) -> None:
     """Refuse what ``read_vector`` would refuse of a file, its fields and its classes; nothing is painted."""
-    _classified(reference, classes, grid, aoi, Report())
+    features, _, _, _ = _classified(reference, classes, grid, aoi, Report())
+    refuse_unfound(classes, features.values, reference.background, where=f"in {aoi.name}", field=reference.class_field)
 
 
 def _classified(
@@ -111,6 +115,8 @@ def _classified(
     """The features in the area, the class table, each feature's code (0: none), and its site if there are sites."""
     layer = _layer(reference)
     features = _features(reference, layer, grid, aoi, report)
+    for more in reference.also:
+        features = _with_more(features, more, reference, grid, aoi, report=report)
     values = [value for value in features.values if value is not None]
     table = resolve_classes(classes, values)
     codes = _codes(features, codes_by_value(classes, table), report)
@@ -126,6 +132,34 @@ def _classified(
             do="List these values under `reference:` of the classes they belong to.",
         )
     return features, table, codes, sites
+
+
+def _with_more(
+    first: _Features, more: MoreReference, reference: Reference, grid: Grid, aoi: Aoi, *, report: Report
+) -> _Features:
+    """The features of another file behind those there are, with ids of their own.
+
+    Raises:
+        UsageError: As ``read_vector``.
+        ReferenceDataError: Likewise; a file without a feature in the area is a note.
+    """
+    single = Reference(path=more.path, class_field=more.class_field, layer=more.layer, background=reference.background)
+    layer, own = _layer(single, named=more.value is None), Report()
+    try:
+        found = _features(single, layer, grid, aoi, own, value=more.value)
+    except _NothingThereError as error:
+        report.note(error.what, "Nothing of that file is used.")
+        return first
+    report.rows.setdefault("also", []).append({"file": more.path.name, **own.rows})
+    report.notes += own.notes
+    count = len(found.ids)
+    return _Features(
+        geometry=np.concatenate([first.geometry, found.geometry]),
+        ids=np.concatenate([first.ids, np.arange(count, dtype=np.int32) + np.int32(first.ids.max() + 1)]),
+        values=[*first.values, *found.values],
+        sites=None if first.sites is None else [*first.sites, *[None] * count],
+        near=np.concatenate([first.near, found.near]),
+    )
 
 
 def paint(
@@ -152,10 +186,13 @@ def paint(
         painted[mask] = code
     lowest_last = np.argsort(-ids, kind="stable")
     known = lowest_last[codes[lowest_last] > 0]
-    polygon = _burn(((geometry[at], int(ids[at]) + 1) for at in known), grid, np.int32) - 1
-    painted[clash | ~inside] = UNLABELLED
+    polygon = _burn(((geometry[at], int(ids[at]) + 1) for at in known), grid, np.int32)
+    polygon -= 1  # in place: of a province it is 6 GB
+    overlapping = int((clash & inside).sum())
+    clash |= ~inside
+    painted[clash] = UNLABELLED
     polygon[painted == UNLABELLED] = -1
-    return painted, polygon.astype(np.int32), int((clash & inside).sum())
+    return painted, polygon, overlapping
 
 
 def far_from(geometry: NDArray[Any], buffer_m: float, grid: Grid) -> NDArray[np.bool_]:
@@ -186,7 +223,8 @@ def _burn(shapes: Any, grid: Grid, dtype: Any, *, touched: bool = False) -> NDAr
     return np.asarray(burnt)
 
 
-def _layer(reference: Reference) -> _Layer:
+def _layer(reference: Reference, *, named: bool = True) -> _Layer:
+    """The layer that is read; ``named`` says whether a field names the class."""
     path = reference.path
     layers = [str(row[0]) for row in pyogrio.list_layers(path)]
     name = reference.layer or layers[0]
@@ -199,7 +237,7 @@ def _layer(reference: Reference) -> _Layer:
     except (DataSourceError, DataLayerError) as error:
         raise _unreadable(reference, error) from error
     fields = [str(field) for field in info["fields"]]
-    if reference.class_field not in fields:
+    if named and reference.class_field not in fields:
         what = (
             "No class field is named for" if reference.class_field is None else f"No field {reference.class_field!r} in"
         )
@@ -225,12 +263,14 @@ def _layer(reference: Reference) -> _Layer:
             f"The CRS of the reference file {path} is not one that PROJ knows ({info['crs']}).",
             do="Save it with another CRS in QGIS.",
         ) from error
-    return _Layer(name, crs, str(reference.class_field), int(info["features"]))
+    return _Layer(name, crs, reference.class_field if named else None, int(info["features"]))
 
 
-def _features(reference: Reference, layer: _Layer, grid: Grid, aoi: Aoi, report: Report) -> _Features:
+def _features(
+    reference: Reference, layer: _Layer, grid: Grid, aoi: Aoi, report: Report, *, value: str | int | None = None
+) -> _Features:
     bounds = _bounds_in_file(grid, layer.crs, 0.0 if reference.background is None else reference.background.buffer_m)
-    columns = [layer.field] if reference.site_field in {None, layer.field} else [layer.field, reference.site_field]
+    columns = list(dict.fromkeys(name for name in (layer.field, reference.site_field) if name is not None))
     try:
         frame = geopandas.read_file(
             reference.path, layer=layer.name, columns=columns, bbox=bounds, fid_as_index=True, engine="pyogrio"
@@ -240,8 +280,8 @@ def _features(reference: Reference, layer: _Layer, grid: Grid, aoi: Aoi, report:
     report.rows |= {"kind": "vector", "layer": layer.name, "features": layer.features}
     if not len(frame):
         raise _nothing_in_area(reference, layer, grid, aoi, bounds)
-    geometry = _sound(shapely.force_2d(frame.geometry.to_numpy()), report)
-    projected = _project(geometry, layer.crs, grid)
+    geometry = sound(shapely.force_2d(frame.geometry.to_numpy()), report)
+    projected = project(geometry, layer.crs, grid)
     touching = _touches(projected, aoi.geometry_in(grid.crs))
     report.rows["features_outside"] = layer.features - int(touching.sum()) - report.rows["features_without_geometry"]
     if not touching.any():
@@ -249,7 +289,7 @@ def _features(reference: Reference, layer: _Layer, grid: Grid, aoi: Aoi, report:
     return _Features(
         geometry=projected[touching],
         ids=_ids(frame.index.to_numpy())[touching],
-        values=_filled(frame[layer.field][touching]),
+        values=[value] * int(touching.sum()) if layer.field is None else _filled(frame[layer.field][touching]),
         sites=None if reference.site_field is None else _filled(frame[reference.site_field][touching]),
         near=projected[~shapely.is_missing(projected)],
     )
@@ -280,66 +320,6 @@ def _codes(features: _Features, by_value: dict[str, int], report: Report) -> NDA
         )
     report.unmatched(dict(sorted(unmatched.items())), "features")
     return codes
-
-
-def _sound(geometry: NDArray[Any], report: Report) -> NDArray[Any]:
-    """Repair invalid geometries and keep the polygons (or points) of each; what has neither becomes None."""
-    present = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
-    invalid = present & ~shapely.is_valid(geometry)
-    report.rows["features_repaired"] = int(invalid.sum())
-    if invalid.any():
-        first = int(np.flatnonzero(invalid)[0])
-        report.note(
-            f"{int(invalid.sum())} reference features near the area have an invalid geometry (the first: "
-            f"{shapely.is_valid_reason(geometry[first])}); they were repaired.",
-            "Look at them in QGIS (Vector > Geometry Tools > Check Validity).",
-        )
-        geometry = geometry.copy()
-        geometry[invalid] = shapely.make_valid(geometry[invalid])
-    sound = np.array([_polygons_or_points(shape) for shape in geometry], dtype=object)
-    without = sum(shape is None for shape in sound)
-    report.rows["features_without_geometry"] = without
-    if without:
-        report.note(
-            f"{without} reference features near the area have neither polygon nor point; they are left out.",
-            "Give polygons or points.",
-        )
-    return sound
-
-
-def _polygons_or_points(shape: Any) -> Any:
-    if shape is None or shape.is_empty:
-        return None
-    parts = shapely.get_parts(shape)
-    while any(
-        part.geom_type in {"GeometryCollection", "MultiPolygon", "MultiPoint", "MultiLineString"} for part in parts
-    ):
-        parts = shapely.get_parts(parts)
-    for kind, make in (("Polygon", shapely.multipolygons), ("Point", shapely.multipoints)):
-        kept = [part for part in parts if part.geom_type == kind and not part.is_empty]
-        if kept:
-            return kept[0] if len(kept) == 1 else make(kept)
-    return None
-
-
-def _project(geometry: NDArray[Any], crs: CRS, grid: Grid) -> NDArray[Any]:
-    """To the grid's CRS, edges densified first: a straight line in one CRS is a curve in another.
-
-    What cannot be projected (it lies on the other side of the earth) becomes None.
-    """
-    if crs == CRS.from_user_input(grid.crs):
-        return geometry
-    factor = crs.axis_info[0].unit_conversion_factor if crs.axis_info and not crs.is_geographic else 1.0
-    step = DENSIFY_DEG if crs.is_geographic else DENSIFY_M / (factor or 1.0)
-    to_grid = Transformer.from_crs(crs, grid.crs, always_xy=True)
-    dense = shapely.segmentize(geometry, step)
-
-    def project(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1]))
-
-    projected: NDArray[Any] = shapely.transform(dense, project)
-    projected[~np.isfinite(shapely.bounds(projected)).all(axis=1)] = None
-    return projected
 
 
 def _touches(geometry: NDArray[Any], area: Any) -> NDArray[np.bool_]:
@@ -374,7 +354,7 @@ def _nothing_in_area(
     info = pyogrio.read_info(reference.path, layer=layer.name, force_total_bounds=True)
     lies = "nowhere" if info["total_bounds"] is None else _box(info["total_bounds"])
     area = _box(bounds) if bounds is not None else _box(grid.bounds)
-    return ReferenceDataError(
+    return _NothingThereError(
         f"None of the {layer.features} features of {reference.path} lies in {aoi.name}: in {layer.crs.name} they span "
         f"{lies} and the area {area}.",
         do="Give a reference for this area, or mend the file's CRS if it is wrong.",

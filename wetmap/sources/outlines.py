@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import shapely
 from pyproj import Geod, Transformer
+from shapely.errors import ShapelyError
 from shapely.geometry import Polygon, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -22,6 +23,8 @@ from wetmap.geo import Aoi, Grid
 NEAR_DEG = 0.02
 #: A ring with a wider step between neighbouring vertices jumps over the antimeridian, degrees: no scene is that wide.
 JUMP_DEG = 180.0
+#: What broken outlines end in.
+_BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, ShapelyError)
 _GEOD = Geod(ellps="WGS84")
 
 
@@ -39,7 +42,7 @@ def outline_of(item: Mapping[str, Any]) -> BaseGeometry | None:
     if geometry:
         try:
             outline = on_globe(shape(dict(geometry)))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, shapely.errors.ShapelyError):
+        except _BROKEN:
             outline = None
         if outline is not None:
             return outline
@@ -123,7 +126,7 @@ def _of_box(box: Any) -> BaseGeometry | None:
         return None
     try:
         west, south, east, north = (float(box[at]) for at in ((0, 1, 2, 3) if len(box) == 4 else (0, 1, 3, 4)))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if west > east:
         east += 360

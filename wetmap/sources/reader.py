@@ -140,13 +140,13 @@ def read_tile(
 def _with_dataset(source: RasterBand, use: Callable[[Any], NDArray[np.float32]]) -> NDArray[np.float32]:
     """Open a file, check it, use it; what goes wrong is said without the secrets of its link."""
 
-    def open_and_use(href: str) -> NDArray[np.float32]:
-        with rasterio.open(href) as dataset:
+    def open_and_use(href: str, driver: str | None = None) -> NDArray[np.float32]:
+        with rasterio.open(href, driver=driver) as dataset:
             _check(dataset, source, address(source.href))
             return use(dataset)
 
     if network.is_remote(source.href):
-        return network.read(source.href, open_and_use, source.signer)
+        return network.read(source.href, lambda href: open_and_use(href, _remote_format(href)), source.signer)
     try:
         with rasterio.Env(**LOCAL_ENV):
             return open_and_use(source.href)
@@ -155,6 +155,12 @@ def _with_dataset(source: RasterBand, use: Callable[[Any], NDArray[np.float32]])
             f"{source.href} cannot be read ({local_trouble(error, source.href)}).",
             do="Check that the file is there and whole; then run the same command again.",
         ) from None
+
+
+def _remote_format(href: str) -> str:
+    """The one driver that opens a remote file; not VRT, say, through which a catalogue could read this machine."""
+    path = href.partition("?")[0].lower()
+    return "JP2OpenJPEG" if path.endswith((".jp2", ".j2k")) else "GTiff"
 
 
 def _check(dataset: Any, source: RasterBand, name: str) -> None:

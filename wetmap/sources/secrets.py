@@ -69,7 +69,10 @@ def _of_environment() -> Iterator[str]:
 
 def _of_link(link: str) -> Iterator[str]:
     """The query, its values as they stand and decoded, the fragment, user and password of a link."""
-    parts = urlsplit(link)
+    try:
+        parts = urlsplit(link)
+    except ValueError:  # no link at all; what follows its question mark may be a secret all the same
+        parts = urlsplit(f"?{link.partition('?')[2]}")
     values = [parts.query, parts.fragment, *(value for _, value in parse_qsl(parts.query))]
     values += re.split(r"[&;=]", parts.query)
     if "@" in parts.netloc:

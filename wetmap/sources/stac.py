@@ -31,11 +31,14 @@ from wetmap.sources.providers import (
 from wetmap.sources.reader import Floats, RasterBand, extent_on, read_onto, read_tile
 from wetmap.sources.scene import EXTENT, PIXEL, WEIGHT, Scene, Skipped
 from wetmap.sources.signing import SignerName
-from wetmap.sources.stac_item import decide, in_season, is_item, slim, time_of
+from wetmap.sources.stac_item import decide, in_season, is_item, slim, tidy, time_of
 from wetmap.sources.stac_search import BROKEN, Api, Kept, Question, is_remote, is_static, read_static
 
 __all__ = ["ASSETS", "COLLECTIONS", "PLANETARY_COMPUTER", "StacArchive"]
 
+#: How links begin that lead to no file of this machine. GDAL's own ways into the network are not among them: some take
+#: ``file://`` too.
+ELSEWHERE = ("http://", "https://", "s3://")
 #: Why something that a catalogue lists is not used.
 NO_ITEM = "it is no STAC item: its id, its properties or its assets are missing"
 #: A reason that more scenes share than this is told once, with their number.
@@ -85,6 +88,7 @@ class StacArchive:
             decide(item, sensor, seasons, self.provider, simulated=self.simulated)
             for item in sorted(items.values(), key=lambda item: (time_of(item), str(item["id"])))
         ]
+        decided = [self._elsewhere(one) for one in decided]
         unfit = [one for one in decided if isinstance(one, Skipped)]
         unfit += [
             Skipped(str(item.get("id")), sensor, str(item.get(BROKEN, NO_ITEM))) for item in found if not is_item(item)
@@ -149,6 +153,14 @@ class StacArchive:
 
         return source, convert
 
+    def _elsewhere(self, one: Scene | Skipped) -> Scene | Skipped:
+        """A scene, unless a catalogue of the network sends its reader to files of this machine."""
+        if isinstance(one, Skipped) or not is_remote(self.catalog):
+            return one
+        links = [str(asset["href"]) for asset in one.item["assets"].values()]
+        here = [link for link in links if not link.startswith(ELSEWHERE)]
+        return Skipped(one.id, one.sensor, f"the catalogue is of the network, and {here[0]} is not") if here else one
+
     @property
     def _signer(self) -> SignerName:
         """Who signs its links, at the moment of reading: tokens last less than an hour, and none is written down."""
@@ -170,7 +182,7 @@ class StacArchive:
         if self.given is not None:
             return self.given
         if not is_remote(self.catalog):
-            return read_static(self.catalog, self.collection)
+            return map(tidy, read_static(self.catalog, self.collection))
         whole = Question(self.catalog, self.collection, aoi.geometry.bounds, None)
         return self._answer(whole, sensor, lambda asked: list(read_static(asked.catalog, asked.collection)))
 

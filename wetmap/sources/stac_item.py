@@ -11,11 +11,13 @@ Archives fill in the same fields differently and sometimes against the facts. Wh
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
 
 from wetmap.recipe import OrbitState, Season, Sensor
 from wetmap.sources.offset import PRODUCT_KEYS, Rule, band_metadata, reflectance_rule
@@ -29,6 +31,8 @@ CORRECTED = ("RTC", "NRB")
 PRODUCT_NAME = re.compile(r"(S2[A-Z])_MSIL\w\w_(\d{8}T\d{6})_(?:N(\d{4})_)?R(\d{3})_T(\d{2}[A-Z]{3})_(\d{8}T\d{6})")
 #: Bands that hold classes, not measurements.
 CLASSES = frozenset({"SCL", "mask"})
+#: Most levels of an item, and its longest link, characters (Linux's longest path, and most servers' longest URL).
+MOST_LEVELS, LONGEST_LINK = 40, 4096
 #: What a sensor's scenes are, in sentences.
 WORDS: Mapping[str, str] = {"optical": "Sentinel-2", "radar": "Sentinel-1", "terrain": "an elevation model"}
 #: Parts of a link's query that are a signature or a key.
@@ -60,7 +64,8 @@ def decide(
     name, assets, time = str(item["id"]), assets_of(item, sensor, provider), time_of(item)
     try:
         rule = _rule(item, sensor, assets)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        rule = rule if isinstance(rule, str) else _refuse_values(rule, assets) or rule
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         rule = f"its metadata cannot be read ({type(error).__name__}: {str(error)[:80]})"
     if isinstance(rule, Rule) and not time and sensor not in TIMELESS:
         rule = "its time is not given, or cannot be read"
@@ -79,7 +84,7 @@ def decide(
         scale=rule.scale,
         offset=rule.offset,
         offset_rule=str(properties.get("wetmap:offset_rule") or rule.why),
-        cloud_percent=float(cloud) if isinstance(cloud, int | float) else None,
+        cloud_percent=_number(cloud),
         simulated=simulated or bool(properties.get("wetmap:simulated")),
         item=_trimmed(item, assets),
     )
@@ -102,7 +107,7 @@ def sensor_of(item: Mapping[str, Any]) -> Sensor | None:
 
 def assets_of(item: Mapping[str, Any], sensor: Sensor, provider: Provider) -> dict[str, dict[str, Any]]:
     """Asset by wetmap's name of the band, for the bands that the item holds: the provider's names first."""
-    held = item.get("assets") or {}
+    held = {name: dict(asset) for name, asset in (item.get("assets") or {}).items() if isinstance(asset, Mapping)}
     found = {}
     for band, aliases in ASSETS[sensor].items():
         known = provider.assets.get(sensor, {}).get(band, ())
@@ -146,21 +151,67 @@ def product_name(item: Mapping[str, Any]) -> re.Match[str] | None:
 
 def is_item(data: Mapping[str, Any]) -> bool:
     """Whether data have the parts that every STAC item has."""
-    return bool(data.get("id")) and all(isinstance(data.get(part), Mapping) for part in ("properties", "assets"))
+    return (
+        isinstance(data.get("id"), str | int)
+        and bool(data["id"])
+        and all(isinstance(data.get(part), Mapping) for part in ("properties", "assets"))
+    )
 
 
-def slim(item: Mapping[str, Any], sensor: Sensor, provider: Provider) -> dict[str, Any]:
-    """An item as it is kept between search and decision: only the sensor's assets, no links, no secrets."""
+def tidy(data: Any, levels: int = MOST_LEVELS) -> Any:
+    """What an archive sent as data that can be saved again.
+
+    Values that JSON does not have (NaN, infinities), numbers beyond 64 bits and what lies deeper than any item become
+    None, halves of characters become question marks. An item that is no mapping becomes an empty one.
+    """
+    if levels == MOST_LEVELS and not isinstance(data, Mapping):
+        return {}
+    if isinstance(data, Mapping):
+        return {tidy(str(key), 1): tidy(value, levels - 1) for key, value in data.items()} if levels else None
+    if isinstance(data, list | tuple):
+        return [tidy(value, levels - 1) for value in data] if levels else None
+    if isinstance(data, str):
+        return data.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    return data if data is None or isinstance(data, bool) or (isinstance(data, int) and abs(data) < 2**63) else None
+
+
+def absolute(item: Any) -> dict[str, Any]:
+    """An item whose asset links are absolute: relative ones are taken from where the item itself is."""
+    if not isinstance(item, dict):
+        return {}
+    links, assets = item.get("links"), item.get("assets")
+    held = [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
+    base = next((str(link.get("href")) for link in held if link.get("rel") == "self"), "")
+    for asset in assets.values() if isinstance(assets, dict) and base else ():
+        if isinstance(asset, dict) and isinstance(asset.get("href"), str) and "://" not in asset["href"]:
+            with contextlib.suppress(ValueError):  # of what is no link; the item is refused for it later
+                asset["href"] = urljoin(base, asset["href"])
+    return item
+
+
+def slim(item: Any, sensor: Sensor, provider: Provider) -> dict[str, Any]:
+    """An item as it is kept between search and decision: tidy, only the sensor's assets, no links, no secrets."""
+    clean: dict[str, Any] = tidy(item)
     aliases = {
         alias for names in (ASSETS, provider.assets) for group in names.get(sensor, {}).values() for alias in group
     }
-    held = {name: _without_secrets(asset) for name, asset in (item.get("assets") or {}).items() if name in aliases}
-    return {**{key: value for key, value in item.items() if key not in {"links", "assets"}}, "assets": held}
+    assets = clean.get("assets")
+    held = {
+        name: _without_secrets(asset)
+        for name, asset in (assets if isinstance(assets, Mapping) else {}).items()
+        if name in aliases and isinstance(asset, Mapping)
+    }
+    return {**{key: value for key, value in clean.items() if key not in {"links", "assets"}}, "assets": held}
 
 
 def unsigned(href: str) -> str:
     """A link without its query, where the query holds a signature or a key; else as it is."""
-    parts = urlsplit(href)
+    try:
+        parts = urlsplit(href)
+    except ValueError:  # no link at all
+        return href.partition("?")[0]
     if not any(_SECRETS.fullmatch(name.lower()) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         return href
     return urlunsplit(parts._replace(query=""))
@@ -183,6 +234,28 @@ def _rule(item: Mapping[str, Any], sensor: Sensor, assets: Mapping[str, Mapping[
     if sensor == "radar":
         return _rule_of_radar(item, measured)
     return _rule_of_terrain(measured) if sensor == "terrain" else _declared(measured, "counts")
+
+
+def _refuse_values(rule: Rule, assets: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why the files of an item cannot be opened or their values not be understood, if so."""
+    for name, asset in assets.items():
+        if not _is_link(asset.get("href")):
+            return f"the link of its asset {name} cannot be read"
+        nodata = band_metadata(asset).get("nodata")
+        float(0 if nodata is None else nodata)  # what is no number is told as all that cannot be read
+    if not (math.isfinite(rule.scale) and math.isfinite(rule.offset) and rule.scale):
+        return f"its scale ({rule.scale:g}) or offset ({rule.offset:g}) cannot be"
+    return None
+
+
+def _is_link(href: Any) -> bool:
+    """Whether this can be a link: a text, not longer than any, without control characters, that can be taken apart."""
+    if not isinstance(href, str) or not 0 < len(href) <= LONGEST_LINK or not href.isprintable():
+        return False
+    try:
+        return bool(urlsplit(href))
+    except ValueError:
+        return False
 
 
 def _refuse_other(item: Mapping[str, Any], sensor: Sensor) -> str | None:
@@ -276,6 +349,11 @@ def _without_secrets(asset: Mapping[str, Any]) -> dict[str, Any]:
     return clean
 
 
+def _number(value: Any) -> float | None:
+    """A number as it is; anything else, also one beyond all, is none."""
+    return float(value) if isinstance(value, int | float) and abs(value) < 2**63 else None
+
+
 def _has(properties: Mapping[str, Any], prefix: str) -> bool:
     return any(key.startswith(prefix) for key in properties)
 
@@ -285,7 +363,7 @@ def _utc(value: Any) -> str:
         return ""
     try:
         moment = dt.datetime.fromisoformat(str(value))
-    except ValueError:
+        moment = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         return ""
-    moment = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urljoin
 
 from wetmap.errors import MissingSourceError, SourceError, WetmapWarning
 from wetmap.geo import Aoi
 from wetmap.recipe import Season
 from wetmap.recipe_sources import CATALOGS
+from wetmap.sources.stac_item import absolute
 from wetmap.workspace import write_json
 
 if TYPE_CHECKING:
@@ -161,8 +161,10 @@ class Api:
             search = self._open().search(
                 collections=[question.collection], bbox=question.box, datetime=question.interval, limit=PAGE
             )
-            return [_absolute(item) for item in search.items_as_dicts()]
-        except (APIError, RequestException, STACError, STACTypeError, ValueError, KeyError, TypeError) as error:
+            return [absolute(item) for item in search.items_as_dicts()]
+        except (
+            APIError, RequestException, STACError, STACTypeError, ValueError, KeyError, TypeError, AttributeError
+        ) as error:  # fmt: skip
             when = "" if question.days is None else f" for {question.days[0]} to {question.days[1]}"
             raise SourceError(
                 f"The STAC API {self.url} cannot be searched{when} ({brief(error)}).",
@@ -360,15 +362,6 @@ def brief(error: BaseException) -> str:
     plain = re.sub(r"\?[^\s'\",)]*", "", " ".join(plain.split()))[:160]
     name = f"HTTP {code}" if code else type(error).__name__
     return f"{name}: {plain}" if plain else name
-
-
-def _absolute(item: Item) -> Item:
-    """An item whose asset links are absolute: relative ones are taken from where the item itself is."""
-    base = next((str(link.get("href")) for link in item.get("links") or [] if link.get("rel") == "self"), "")
-    for asset in (item.get("assets") or {}).values():
-        if isinstance(asset, dict) and "href" in asset and base:
-            asset["href"] = urljoin(base, str(asset["href"])) if "://" not in str(asset["href"]) else asset["href"]
-    return item
 
 
 def _catalog_io(catalog: str) -> StacIO:

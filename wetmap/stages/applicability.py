@@ -30,6 +30,7 @@ from wetmap.recipe import Recipe
 from wetmap.stages import fetch, plan, predict
 from wetmap.stages.context import BlockTask, Context
 from wetmap.stages.map_steps import every_block
+from wetmap.stages.shards import blocks_of, need_few_left, need_settled
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the same request would give other pixels, or another file of them.
@@ -103,6 +104,8 @@ def folder_of(context: Context) -> StageFolder:
 def run(context: Context) -> None:
     """Compute the layer of every block that holds a pixel of the area; without the wish for it, do nothing.
 
+    As the stage predict: all of it, or what comes before shards, one shard, or what comes after them.
+
     Raises:
         BundleError: The model has no area of applicability.
         TooManyFailuresError: A block failed.
@@ -111,7 +114,9 @@ def run(context: Context) -> None:
         return
     known = _need(predict.open_bundle(context))
     folder = folder_of(context)
-    with context.workspace.lock(LAYER):
+    with context.workspace.lock(LAYER, context.share):
+        if context.prepared and not folder.complete:
+            need_settled(folder, "predict")
         if not context.begin(folder, asked(context)):
             return
         planned = plan.load(plan.folder_of(context))
@@ -123,12 +128,18 @@ def run(context: Context) -> None:
             digest=_digest(bundle),
             target=folder.path / "map.zarr",
         )
-        _create(work.target, planned.grid.shape)
-        near = fetch.blocks_wanted(planned.grid, planned.inside, BLOCK_PX, reach_px=0)
-        blocks = [block for block, here in near if here]
+        if not context.prepared:
+            _create(work.target, planned.grid.shape)
+        make = functools.partial(fetch.near_area, planned.grid, planned.inside, BLOCK_PX, reach_px=0)
+        blocks = blocks_of(folder.path, planned.grid, BLOCK_PX, make)
+        if context.only == "plan":
+            return
+        if context.only == "finish":
+            need_few_left(folder, "predict")
         every_block(context, folder, blocks, _measure_block, work)
-        about = {"stage": LAYER, "threshold": known.threshold, "samples": len(known.samples)}
-        write_json(folder.path / "manifest.json", about | _totals(folder, blocks))
+        if context.shard is None:
+            about = {"stage": LAYER, "threshold": known.threshold, "samples": len(known.samples)}
+            write_json(folder.path / "manifest.json", about | _totals(folder, blocks))
 
 
 def told(context: Context) -> dict[str, Any] | None:
@@ -198,8 +209,9 @@ def _digest(bundle: Path) -> str | None:
 
 def _totals(folder: StageFolder, blocks: Sequence[Block]) -> dict[str, float]:
     """Pixels and hectares inside and outside, of all blocks; whole square centimetres are added up, so exactly."""
-    entries = Ledger(folder.path / "ledger").entries()
-    counts = [entries[block.name].facts["counts"] for block in blocks]
+    ledger = Ledger(folder.path / "ledger")
+    entries = ledger.entries()
+    counts = [entry.facts["counts"] for entry in ledger.with_facts(entries[block.name] for block in blocks)]
     inside, outside, inside_cm2, outside_cm2 = (sum(row[column] for row in counts) for column in range(4))
     return {
         "pixels_inside": inside,

@@ -4,37 +4,54 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from wetmap.assessment import Estimate, Interval, Sample, disagreement, estimate, intervals
 from wetmap.assessment.estimate import mean
 from wetmap.errors import AssessmentError, ReferenceWarning, UsageError
+from wetmap.products.change_table import ARROW
 from wetmap.products.class_map import NO_CLASS, ClassMap
-from wetmap.products.sample_file import REFERENCE, Design, read_design, read_units
+from wetmap.products.sample_file import Design, read_design
+from wetmap.products.sample_form import REFERENCE
+from wetmap.stages.assess_agreement import agreement
+from wetmap.stages.assess_change import Dates
+from wetmap.stages.assess_reading import Asked, Interpreted, read_interpreted, spellings, with_words
+from wetmap.stages.assess_unknown import refuse_foreign, warn_of_unknown
 
 Ints = NDArray[np.int64]
 
-#: Classes and units named in a message, at most.
-LISTED = 8
-
 
 @dataclass(frozen=True)
-class _Read:
-    """Interpreted units: their place in the design, and what was seen there."""
+class _Classes:
+    """The rows and columns of the error matrix."""
 
-    place: Ints
-    value: list[str]
+    names: tuple[str, ...]
+    """Of the map that is assessed, in the order of its codes; then those that only the sampled map had; then those that
+    only the interpreter saw."""
+    codes: dict[str, int]
+    """Code in the map that is assessed, by name, where it has the class."""
+
+    def row_of_code(self) -> dict[int, int]:
+        """Place in the matrix by code of the map."""
+        at = {name: number for number, name in enumerate(self.names)}
+        return {code: at[name] for name, code in self.codes.items()}
 
 
 def assess(
-    source: ClassMap, path: Path, *, class_field: str = REFERENCE, layer: str | None = None, second: Path | None = None
+    source: ClassMap,
+    path: Path,
+    *,
+    class_field: str = REFERENCE,
+    layer: str | None = None,
+    second: Path | None = None,
+    drawn: Path | None = None,
+    dates: Dates | None = None,
 ) -> dict[str, Any]:
     """Assess a map.
 
@@ -44,27 +61,25 @@ def assess(
         class_field: Field of the class.
         layer: Layer of the file.
         second: The same sample, interpreted by somebody else.
+        drawn: The sample as ``wetmap sample`` wrote it, where ``path`` is an exported copy of it.
+        dates: How the classes of two dates become a transition, for a map of change; None for a map of classes.
 
     Returns:
         What the verb prints and writes: ``basis`` is ``probability sample`` or ``agreement``.
 
     Raises:
-        AssessmentError: Nothing was interpreted, or too little of a class.
+        AssessmentError: Nothing was interpreted, or too little of a class, or most points have classes that the map
+            lacks.
         ReferenceDataError: A file cannot be read or its units are not those that were drawn.
-        UsageError: A field is missing.
+        UsageError: A field is missing, or files do not belong together.
     """
-    design = read_design(path)
+    design = _design(path, second, drawn)
     if design is None:
-        if second is not None:
-            raise UsageError(
-                f"{path} is not a sample of wetmap sample, and --second compares two interpretations of one.",
-                do="Leave --second out.",
-            )
-        return _agreement(source, path, class_field, layer)
-    read = _units(path, class_field, layer, design, source)
-    codes = np.array(design.codes, dtype=np.int64)
+        return agreement(source, path, class_field, layer, dates)
+    field = class_field if dates is None else f"{dates.before_field} and {dates.after_field}"
+    asked = Asked(field, layer, exported=drawn is not None, dates=dates)
     changed = design.map_sha256 != source.sha256
-    mapped = codes
+    mapped = np.array(design.codes, dtype=np.int64)
     if changed:
         warnings.warn(
             f"{source.path.name} is not the map that {path.name} was drawn from. Its classes are looked up anew; the "
@@ -73,24 +88,57 @@ def assess(
             stacklevel=2,
         )
         mapped = source.codes_at(np.array(design.rows), np.array(design.cols)).astype(np.int64)
-    names = _names(design, source, read.value)
-    sample = _sample(design, read, mapped, names)
-    mapped_ha = _mapped_ha(source) if changed else {row.code: row.hectares for row in design.strata}
-    result = _result(design, sample, names, mapped_ha)
-    result |= {"map_changed": changed, "units": len(codes), "interpreted": len(read.value), "file": path.name}
+    # a sample of a map of classes has no transitions: those of the map of change alone count
+    legend = replace(design, classes=()) if changed and dates is not None else design
+    known = [item.name for item in (source.classes if changed else legend.classes)]
+    names = with_words(_spellings(legend, source, changed=changed), known, {} if dates else source.words)
+    read = read_interpreted(path, asked, design, source, names)
+    if dates is None:  # of change, the classes of each date were looked at
+        refuse_foreign([(value,) for value in read.value], known, path.name, field)
+    classes = _classes(legend, source, read, names, changed=changed)
+    sample = _sample(design, read, mapped, classes)
+    result = _result(design, sample, classes, _mapped_ha(design, source, changed=changed))
+    result |= {"map_changed": changed, "units": len(design.codes), "interpreted": len(read.value), "file": path.name}
+    if dates is not None:
+        result |= dates.figures(path, layer, read.place, sample, result, placed=drawn is None)
     if second is not None:
-        other = read_design(second)
-        if other is None or (other.map_sha256, other.rows, other.cols) != (design.map_sha256, design.rows, design.cols):
-            raise AssessmentError(
-                f"{second.name} is not the same sample as {path.name}.",
-                do="Give two copies of one sample, filled apart.",
-            )
-        result["second"] = _second(sample, read, _units(second, class_field, layer, design, source))
+        theirs = Asked(field, layer, exported=read_design(second) is None, dates=dates)
+        result["second"] = _second(sample, read, read_interpreted(second, theirs, design, source, names))
     return result
 
 
-def _mapped_ha(source: ClassMap) -> dict[int, float]:
-    """True hectares of each class of the map."""
+def _design(path: Path, second: Path | None, drawn: Path | None) -> Design | None:
+    """How the sample was drawn; None where the file is no sample."""
+    design = read_design(drawn or path)
+    if design is None and second is None and drawn is None:
+        return None
+    if design is None:
+        idle = "--second" if drawn is None else "--sample"
+        raise UsageError(
+            f"{drawn or path} is not a sample of wetmap sample, which {idle} needs.",
+            do=f"Leave {idle} out, or name the file that wetmap sample wrote.",
+        )
+    if second is not None and second.resolve() == path.resolve():
+        raise UsageError(f"--second is {path.name} itself.", do="Give the copy that somebody else filled.")
+    for other in filter(None, (path, second)):
+        own = read_design(other)
+        foreign = drawn is None if own is None else _units_of(own) != _units_of(design)
+        if foreign:
+            raise AssessmentError(
+                f"{other.name} is not the same sample as {(drawn or path).name}.",
+                do="Give copies of one sample; of an exported copy, name the sample itself too: --sample sample.gpkg.",
+            )
+    return design
+
+
+def _units_of(design: Design) -> tuple[object, ...]:
+    return design.map_sha256, design.rows, design.cols
+
+
+def _mapped_ha(design: Design, source: ClassMap, *, changed: bool) -> dict[int, float]:
+    """True hectares of each class of the map, by code."""
+    if not changed:
+        return {row.code: row.hectares for row in design.strata}
     parts: dict[int, list[float]] = {}
     for block, codes in source.strips():
         area = source.grid.pixel_area_m2(block) / 1e4
@@ -99,115 +147,48 @@ def _mapped_ha(source: ClassMap) -> dict[int, float]:
     return {code: math.fsum(values) for code, values in parts.items()}
 
 
-def _units(path: Path, class_field: str, layer: str | None, design: Design, source: ClassMap) -> _Read:
-    table, values = read_units(path, class_field, layer)
-    if "unit" not in table.columns:
-        raise AssessmentError(f"{path} has lost its field unit.", do="Assess the file as wetmap sample wrote it.")
-    units = pd.to_numeric(table["unit"], errors="coerce").to_numpy(dtype=np.float64)
-    known = np.isin(units, np.arange(1, len(design.rows) + 1))
-    if not known.all() or len(np.unique(units)) < len(units):
-        strange = ", ".join(f"{unit:g}" for unit in units[~known][:LISTED])
-        many, how_many = np.unique(units[known], return_counts=True)
-        twice = ", ".join(f"{unit:g}" for unit in many[how_many > 1][:LISTED])
-        raise AssessmentError(
-            f"The units of {path.name} are not those that were drawn: unknown {strange or 'none'}; "
-            f"twice {twice or 'none'}.",
-            do="Delete the added or copied points; a probability sample is what was drawn, no more.",
-        )
-    places = units.astype(np.int64) - 1
-    _refuse_moved(path, table, places, design, source)
-    filled = np.array([value is not None for value in values], dtype=bool)
-    empty = len(design.rows) - int(filled.sum())
-    if not filled.any():
-        raise AssessmentError(f"No unit of {path.name} is interpreted.", do=f"Fill its field {class_field} in QGIS.")
-    if empty:
-        warnings.warn(
-            f"{empty} of {len(design.rows)} units of {path.name} are not interpreted. They are left out, as if they "
-            "were like the others of their stratum; if they were the hard ones, the figures flatter the map.",
-            ReferenceWarning,
-            stacklevel=3,
-        )
-    return _Read(
-        places[filled], _as_in_the_legend([str(value) for value in values[filled]], design, source, class_field)
-    )
+def _spellings(design: Design, source: ClassMap, *, changed: bool) -> dict[str, str]:
+    """What may stand for a class: the form's names and codes are the sample's, and other names those of the map."""
+    drawn = [(item.code, item.name) for item in design.classes]
+    own = dict(drawn)
+    also = {item.name: item.name if changed else own.get(item.code, item.name) for item in source.classes}
+    return spellings(drawn, also)
 
 
-def _refuse_moved(path: Path, table: Any, places: Ints, design: Design, source: ClassMap) -> None:
-    """Every point must lie in the pixel that was drawn for its number."""
-    rows, cols = _pixels(table, source)
-    moved = (rows != np.array(design.rows)[places]) | (cols != np.array(design.cols)[places])
-    if moved.any():
-        named = ", ".join(str(place + 1) for place in places[moved][:LISTED])
-        raise AssessmentError(
-            f"{int(moved.sum())} points of {path.name} do not lie in the pixel that was drawn, among them {named}.",
-            do="Undo the move or the renumbering; if the map has another grid now, assess the one that was sampled.",
-        )
+def _classes(
+    design: Design, source: ClassMap, read: Interpreted, names: Mapping[str, str], *, changed: bool
+) -> _Classes:
+    """The classes of the error matrix. A code is a class of the map that is assessed; a name is a class of all."""
+    legend = source.classes if changed else design.classes
+    codes = {item.name: item.code for item in sorted(legend, key=lambda one: one.code)}
+    transitions = any(ARROW in name for name in codes)  # a -> b looks like b -> a and is no spelling mistake
+    unknown = warn_of_unknown(read.value, list(codes), (read.place + 1).tolist(), suggest=not transitions)
+    # a class of the sampled map that stands for one of this map is no class of its own
+    gone = [item.name for item in design.classes if item.name not in codes and names[item.name] == item.name]
+    return _Classes((*codes, *gone, *(name for name in unknown if name not in gone)), codes)
 
 
-def _pixels(table: Any, source: ClassMap) -> tuple[Ints, Ints]:
-    points = table.to_crs(source.grid.crs).geometry
-    rows = np.floor((source.grid.top - points.y.to_numpy()) / source.grid.res_m)
-    cols = np.floor((points.x.to_numpy() - source.grid.left) / source.grid.res_m)
-    return _whole(rows), _whole(cols)
-
-
-def _whole(values: NDArray[np.float64]) -> Ints:
-    return np.where(np.isfinite(values), values, -1).astype(np.int64)
-
-
-def _as_in_the_legend(values: list[str], design: Design, source: ClassMap, class_field: str) -> list[str]:
-    """Names as the map's legend spells them: case, blanks, hyphens and underscores do not matter, codes are taken too.
-
-    Raises:
-        AssessmentError: Not one value is a class of the map.
-    """
-    known = {item.code: item.name for item in (*design.classes, *source.classes)}
-    spelt = {_bare(name): name for name in known.values()} | {str(code): name for code, name in known.items()}
-    found = [spelt.get(_bare(value), value) for value in values]
-    if not set(found) & set(known.values()):
-        raise AssessmentError(
-            f"No value of {class_field} is a class of the map: {', '.join(sorted(set(values))[:LISTED])}; the classes "
-            f"are {', '.join(known.values())}.",
-            do="Name the field of the class with --class-field, or write the classes as the legend does.",
-        )
-    return found
-
-
-def _bare(name: str) -> str:
-    return " ".join(name.casefold().replace("-", " ").replace("_", " ").split())
-
-
-def _names(design: Design, source: ClassMap, seen: Sequence[str]) -> list[tuple[int, str]]:
-    """Code and name of every class of the matrix: the map's, then those that only the interpreter saw (negative)."""
-    known = {item.code: item.name for item in (*source.classes, *design.classes)}
-    names = sorted(known.items())
-    others = sorted(set(seen) - set(known.values()))
-    if others:
-        warnings.warn(
-            f"The map has no class {', '.join(others[:LISTED])}, which the interpreter saw: counted as a class that "
-            "the map misses. Mend the spelling if it is one of the map's.",
-            ReferenceWarning,
-            stacklevel=3,
-        )
-    return [*names, *((-1 - number, name) for number, name in enumerate(others))]
-
-
-def _sample(design: Design, read: _Read, mapped: Ints, names: Sequence[tuple[int, str]]) -> Sample:
-    at = {code: number for number, (code, _) in enumerate(names)}
-    by_name = {name: number for number, (_, name) in enumerate(names)}
+def _sample(design: Design, read: Interpreted, mapped: Ints, classes: _Classes) -> Sample:
+    by_name = {name: number for number, name in enumerate(classes.names)}
     strata = {row.code: number for number, row in enumerate(design.strata)}
     stratum = np.array([strata[design.codes[place]] for place in read.place], dtype=np.int64)
-    lost = mapped[read.place] == NO_CLASS
-    if lost.any():
+    lost = int((mapped[read.place] == NO_CLASS).sum())
+    if lost:
         raise AssessmentError(
-            f"{int(lost.sum())} interpreted units lie where the map has no class.",
+            f"{lost} interpreted units lie where the map has no class.",
             do="Assess the map that the sample was drawn from.",
         )
     total_px = sum(row.pixels for row in design.strata)
     total_ha = sum(row.hectares for row in design.strata)
     sizes = np.array([row.hectares / total_ha * total_px for row in design.strata])  # weights by true area
     counts = np.bincount(stratum, minlength=sizes.size)
+    sizes *= max(1.0, float((counts / sizes).max()))  # where all pixels were drawn, as many as were drawn
+    thin = (counts < 2) & (counts < np.array([row.pixels for row in design.strata]))
     poststratified = design.kind != "stratified"
+    if len(stratum) < 2:
+        raise AssessmentError(
+            "Only one unit is interpreted, and a variance needs at least two.", do="Interpret more of the sample."
+        )
     if poststratified and (counts < 2).any():
         warnings.warn(
             "A class of the map has fewer than two interpreted units, so the classes are not used as strata: the "
@@ -217,47 +198,48 @@ def _sample(design: Design, read: _Read, mapped: Ints, names: Sequence[tuple[int
             stacklevel=3,
         )
         stratum, sizes, poststratified = np.zeros_like(stratum), np.array([float(total_px)]), False
-    elif (counts < 2).any():
+    elif thin.any():
         names_of = {item.code: item.name for item in design.classes}
-        thin = ", ".join(
+        named = ", ".join(
             f"{names_of.get(row.code, row.code)} ({count})"
-            for row, count in zip(design.strata, counts, strict=True)
-            if count < 2
+            for row, count, few in zip(design.strata, counts, thin, strict=True)
+            if few
         )
         raise AssessmentError(
-            f"A variance needs at least two interpreted units of every class that was sampled; too few: {thin}.",
+            f"A variance needs at least two interpreted units of every class that was sampled; too few: {named}.",
             do="Interpret more of them, or draw another sample with --least.",
         )
+    rows = classes.row_of_code()
     return Sample(
         stratum=stratum,
-        mapped=np.array([at[int(code)] for code in mapped[read.place]], dtype=np.int64),
+        mapped=np.array([rows[int(code)] for code in mapped[read.place]], dtype=np.int64),
         reference=np.array([by_name[value] for value in read.value], dtype=np.int64),
         sizes=sizes,
-        classes=len(names),
+        classes=len(classes.names),
         poststratified=poststratified,
     )
 
 
-def _result(
-    design: Design, sample: Sample, names: Sequence[tuple[int, str]], mapped_ha: dict[int, float]
-) -> dict[str, Any]:
+def _result(design: Design, sample: Sample, classes: _Classes, mapped_ha: dict[int, float]) -> dict[str, Any]:
     found = estimate(sample)
     made = intervals(sample, found)
     total_ha = sum(row.hectares for row in design.strata)
     split = disagreement(found.matrix)
     rows = []
-    for k, (code, name) in enumerate(names):
-        unsampled = mapped_ha.get(code, 0.0) > 0 and not (sample.mapped == k).any()
+    for k, name in enumerate(classes.names):
+        code = classes.codes.get(name)
+        mapped = 0.0 if code is None else mapped_ha.get(code, 0.0)
+        unsampled = mapped > 0 and not (sample.mapped == k).any()
         rows.append(
             {
-                "code": code if code > 0 else None,
+                "code": code,
                 "class": name,
                 "sampled": int((sample.mapped == k).sum()),
                 "seen": int((sample.reference == k).sum()),
-                "mapped_ha": mapped_ha.get(code, 0.0),
+                "mapped_ha": mapped,
                 "hectares": _scaled(found.area[k], made.area[k], total_ha),
                 "users": _scaled(found.users[k], made.users[k], 1.0),
-                "producers": None if unsampled else _scaled(found.producers[k], made.producers[k], 1.0),
+                "producers": None if unsampled else _producers(found.producers[k], made.producers[k], mapped, total_ha),
             }
         )
     return {
@@ -277,6 +259,17 @@ def _result(
     }
 
 
+def _producers(one: Estimate, interval: Interval, mapped_ha: float, total_ha: float) -> dict[str, Any] | None:
+    """Producer's accuracy; of a class that the map has nowhere, or everywhere, it is certain and has no interval."""
+    told = _scaled(one, interval, 1.0)
+    if told is None or 0 < mapped_ha < total_ha * (1 - 1e-9):
+        return told
+    nowhere = mapped_ha == 0
+    why = "the map has no such class" if nowhere else "the map has no other class"
+    value = 0.0 if nowhere else 1.0
+    return {"value": value, "se": None, "low": None, "high": None, "method": "definition", "why": why}
+
+
 def _scaled(one: Estimate, interval: Interval, by: float) -> dict[str, Any] | None:
     if np.isnan(one.value):
         return None
@@ -289,7 +282,7 @@ def _scaled(one: Estimate, interval: Interval, by: float) -> dict[str, Any] | No
     }
 
 
-def _second(sample: Sample, read: _Read, other: _Read) -> dict[str, Any]:
+def _second(sample: Sample, read: Interpreted, other: Interpreted) -> dict[str, Any]:
     """How often a second interpreter saw something else, as a share of the area."""
     theirs = dict(zip(other.place.tolist(), other.value, strict=True))
     both = np.array([place in theirs for place in read.place.tolist()])
@@ -316,58 +309,4 @@ def _second(sample: Sample, read: _Read, other: _Read) -> dict[str, Any]:
         "share_of_area": share.value,
         "se": share.se if known else None,
         "units": units,
-    }
-
-
-def _agreement(source: ClassMap, path: Path, class_field: str, layer: str | None) -> dict[str, Any]:
-    """Counts against points that nobody drew at random: what they say holds for them alone."""
-    table, values = read_units(path, class_field, layer)
-    rows, cols = _pixels(table, source)
-    codes = source.codes_at(rows, cols).astype(np.int64)
-    given = np.array([value is not None for value in values], dtype=bool)
-    within = (rows >= 0) & (rows < source.grid.height) & (cols >= 0) & (cols < source.grid.width)
-    places = rows * source.grid.width + cols
-    first = np.zeros(len(places), dtype=bool)
-    first[np.unique(places, return_index=True)[1]] = True
-    used = given & (codes != NO_CLASS) & first
-    left_out = {
-        "without a class": int((~given).sum()),
-        "outside the map": int((given & ~within).sum()),
-        "where the map has no class": int((given & within & (codes == NO_CLASS)).sum()),
-        "in the pixel of another point": int((given & (codes != NO_CLASS) & ~first).sum()),
-    }
-    if not used.any():
-        told = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
-        raise AssessmentError(
-            f"No point of {path.name} can be compared with the map: {told}.", do="Check the file's CRS."
-        )
-    for why, count in left_out.items():
-        if count:
-            warnings.warn(f"{count} points of {path.name} are left out: {why}.", ReferenceWarning, stacklevel=3)
-    names = sorted({item.code: item.name for item in source.classes}.items())
-    spelt = {_bare(name): name for _, name in names}
-    seen = [spelt.get(_bare(str(value)), str(value)) for value in values[used]]
-    names += [(-1 - n, name) for n, name in enumerate(sorted(set(seen) - {name for _, name in names}))]
-    at = {code: number for number, (code, _) in enumerate(names)}
-    by_name = {name: number for number, (_, name) in enumerate(names)}
-    matrix = np.zeros((len(names), len(names)), dtype=np.int64)
-    np.add.at(matrix, ([at[int(code)] for code in codes[used]], [by_name[value] for value in seen]), 1)
-    return {
-        "basis": "agreement",
-        "file": path.name,
-        "points": len(values),
-        "used": int(used.sum()),
-        "left_out": left_out,
-        "overall": float(np.trace(matrix) / matrix.sum()),
-        "classes": [
-            {
-                "code": code if code > 0 else None,
-                "class": name,
-                "mapped": int(matrix[k].sum()),
-                "seen": int(matrix[:, k].sum()),
-                "agreed": int(matrix[k, k]),
-            }
-            for k, (code, name) in enumerate(names)
-        ],
-        "matrix": matrix.tolist(),
     }

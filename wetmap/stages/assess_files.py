@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wetmap.workspace import write_bytes, write_json
+from wetmap.errors import WorkspaceError, full_disk
+from wetmap.stages.hectares_text import decimals, hectares_text
+from wetmap.workspace import spreadsheet_cell, write_bytes, write_json
 
 #: Said of every figure that does not come from a probability sample.
 AGREEMENT = "agreement with points that were not drawn at random: it holds for these points, not for the map"
 
 
 def write_files(folder: Path, result: Mapping[str, Any]) -> dict[str, Path]:
-    """Write accuracy.json, accuracy.csv and error_matrix.csv; the same result gives the same bytes."""
+    """Write accuracy.json, accuracy.csv and error_matrix.csv; the same result gives the same bytes.
+
+    Raises:
+        WorkspaceError: They cannot be written.
+    """
+    try:
+        return _write_files(folder, result)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise full_disk(error) from error
+        raise WorkspaceError(
+            f"The tables cannot be written into {folder} ({error.strerror}).",
+            do="Close them where a spreadsheet has them open, or name another folder with --output.",
+        ) from error
+
+
+def _write_files(folder: Path, result: Mapping[str, Any]) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     names = [row["class"] for row in result["classes"]]
     probability = result["basis"] == "probability sample"
@@ -31,8 +50,9 @@ def write_files(folder: Path, result: Mapping[str, Any]) -> dict[str, Path]:
 def _table(result: Mapping[str, Any]) -> Iterator[list[str]]:
     if result["basis"] != "probability sample":
         yield ["class", "mapped", "seen", "agreed", "basis"]
+        told = f"SIMULATED; {AGREEMENT}" if result["simulated"] else AGREEMENT
         for row in result["classes"]:
-            yield [row["class"], str(row["mapped"]), str(row["seen"]), str(row["agreed"]), AGREEMENT]
+            yield [row["class"], str(row["mapped"]), str(row["seen"]), str(row["agreed"]), told]
         return
     figures = ("hectares", "users", "producers")
     ends = ("value", "low", "high", "se")
@@ -41,13 +61,17 @@ def _table(result: Mapping[str, Any]) -> Iterator[list[str]]:
     for row in result["classes"]:
         cells = [row["class"], str(row["sampled"]), str(row["seen"]), f"{row['mapped_ha']:.4f}"]
         for figure in figures:
-            cells += ["" if row[figure] is None else f"{row[figure][end]:.6g}" for end in ends]
+            cells += [_cell(row[figure], end) for end in ends]
         yield [*cells, basis]
+
+
+def _cell(figure: Mapping[str, Any] | None, end: str) -> str:
+    return "" if figure is None or figure[end] is None else f"{figure[end]:.6g}"
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerows([_no_formula(cell) for cell in row] for row in rows)
+    csv.writer(text, lineterminator="\r\n").writerows([spreadsheet_cell(cell) for cell in row] for row in rows)
     content = text.getvalue()
     write_bytes(path, content.encode("ascii" if content.isascii() else "utf-8-sig"))
 
@@ -73,7 +97,7 @@ def _sample_lines(result: Mapping[str, Any]) -> list[str]:
         f"{'class':<{width}}  {'hectares':>24}  {'mapped':>10}  {'users accuracy':>18}  {'producers accuracy':>18}  n"
     )
     out += [
-        f"{row['class']:<{width}}  {_hectares(row['hectares']):>24}  {row['mapped_ha']:>10,.0f}  "
+        f"{row['class']:<{width}}  {_hectares(row['hectares']):>24}  {hectares_text(row['mapped_ha']):>10}  "
         f"{_share(row['users']):>18}  {_share(row['producers']):>18}  {row['sampled']}"
         for row in result["classes"]
     ]
@@ -95,7 +119,8 @@ def _sample_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _agreement_lines(result: Mapping[str, Any]) -> list[str]:
-    out = [f"{result['used']} of {result['points']} points compared: {AGREEMENT}."]
+    out = ["SIMULATED: this map shows no real place."] if result["simulated"] else []
+    out.append(f"{result['used']} of {result['points']} points compared: {AGREEMENT}.")
     width = max(len("class"), *(len(row["class"]) for row in result["classes"]))
     out.append(f"{'class':<{width}}  {'mapped':>7}  {'seen':>7}  {'agreed':>7}")
     out += [
@@ -107,13 +132,16 @@ def _agreement_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _hectares(figure: Mapping[str, Any] | None) -> str:
-    return "-" if figure is None else f"{figure['value']:,.0f} ({figure['low']:,.0f}-{figure['high']:,.0f})"
+    if figure is None:
+        return "-"
+    places = decimals([figure["value"] or figure["high"]])
+    value, low, high = (f"{figure[end]:,.{places}f}" for end in ("value", "low", "high"))
+    return f"{value} ({low}-{high})"
 
 
 def _share(figure: Mapping[str, Any] | None) -> str:
-    return "-" if figure is None else f"{figure['value']:.2f} ({figure['low']:.2f}-{figure['high']:.2f})"
-
-
-def _no_formula(cell: str) -> str:
-    """A name that a spreadsheet would take for a formula, made text."""
-    return f"'{cell}" if cell[:1] in {"=", "+", "@", "\t"} else cell
+    if figure is None:
+        return "-"
+    if figure["low"] is None:
+        return f"{figure['value']:.2f} (-)"  # certain by definition
+    return f"{figure['value']:.2f} ({figure['low']:.2f}-{figure['high']:.2f})"

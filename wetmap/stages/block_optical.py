@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetmap.imagery.best_pixel import CLEAR_DISTANCE_M, BestPixel, cloud_score, day_score, scene_score
+from wetmap.imagery.cloud_masks import combined, parts_of, unclassified
 from wetmap.imagery.composite import medoid_composite, percentile_composite
 from wetmap.imagery.indices import index_bands, spectral_index
 from wetmap.imagery.masks import Bools, Classes, classes_of, clear_mask, dilate_px, obstructed, standing_shadow
 from wetmap.stages.block_reading import BlockReader, Pass, Values, cropped, feature
+from wetmap.stages.cloud_tiles import cloud_classes
 from wetmap.stages.look_stack import LookStack
 from wetmap.stages.scenes_check import CheckRow, SceneSamples
 
@@ -169,17 +171,28 @@ class _Looks:
     def _classify(self, passes: Sequence[Pass], stack: LookStack, margin: int) -> dict[int, bool]:
         """Put the classification of each pass into a stack; gives, for those that have one, whether it shows anything.
 
-        Passes of which a scene has none are left out.
+        Passes of which a scene has none are left out, unless a network makes the mask.
         """
         found: dict[int, bool] = {}
+        with_scl, mask = parts_of(self.settings.mask_from)
         for number, scenes in enumerate(passes):
-            if any("SCL" not in scene.bands for scene in scenes):
+            classified = all("SCL" in scene.bands for scene in scenes)
+            if not classified and mask is None:
                 continue
-            scl = self.reader.read(scenes, ["SCL"], margin).get("SCL")
-            found[number] = scl is not None and not bool(np.isnan(scl).all())
-            if scl is not None and found[number]:
-                stack.put(number, classes_of(scl))
+            classes = self._scl(scenes, margin) if classified else None
+            if mask is not None and (classes is not None or not classified):
+                seen = cloud_classes(self.reader, scenes, margin, mask)
+                classes = unclassified(seen) if classes is None else classes
+                classes = combined(classes, seen, trust_scl=with_scl)
+            found[number] = classes is not None
+            if classes is not None:
+                stack.put(number, classes)
         return found
+
+    def _scl(self, scenes: Pass, margin: int) -> Classes | None:
+        """The scene classification of a pass, (y, x); None where it shows nothing."""
+        scl = self.reader.read(scenes, ["SCL"], margin).get("SCL")
+        return None if scl is None or bool(np.isnan(scl).all()) else classes_of(scl)
 
     def _clear(self, classes: Classes, standing: Bools | None) -> Bools:
         return clear_mask(

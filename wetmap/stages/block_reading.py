@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,8 @@ class FetchTask:
     """Power above which a radar pixel may be a strong target, linear, by polarisation: see ``lee_sigma``."""
     run: str = ""
     """Name of the run, within which files that are lost for good are not asked for again; empty: they are."""
+    masks: Path | None = None
+    """Folder in which masks that networks make are kept from block to block; None: they are made for each block."""
 
 
 @dataclass
@@ -150,6 +153,11 @@ def passes_of(scenes: Sequence[Scene]) -> list[Pass]:
     for scene in scenes:
         passes.setdefault(_pass_key(scene), []).append(scene)
     return [tuple(members) for members in passes.values()]
+
+
+def pass_name(scenes: Pass) -> str:
+    """Short name of a pass: the same for all blocks, whichever of its scenes are near them."""
+    return hashlib.sha256(repr(_pass_key(scenes[0])).encode()).hexdigest()[:16]
 
 
 def feature(band: Band) -> str:

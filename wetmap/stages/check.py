@@ -12,18 +12,23 @@ from wetmap.geo import Aoi, make_grid, read_aoi
 from wetmap.imagery.indices import index_bands
 from wetmap.recipe import Recipe, Reference, Sensor
 from wetmap.samples import check_reference
+from wetmap.samples.files import need_files
 from wetmap.sources import check_bands, open_archive
 from wetmap.sources.stac import StacArchive
 from wetmap.sources.stac_search import refuse_missing
-from wetmap.stages import applicability, operating_point, postprocess
+from wetmap.stages import applicability, operating_point, other_classes, postprocess
 from wetmap.stages.earthengine_rules import refuse_unrunnable
 from wetmap.stages.plan import sensors_wanted, source_bands
 
 
-def check_recipe(recipe: Recipe) -> str:
+def check_recipe(recipe: Recipe, *, with_reference: bool = True) -> str:
     """Refuse what would fail later: indices, model options, files that are named and missing or do not fit.
 
     No archive on the network is asked, and nothing is written.
+
+    Args:
+        recipe: The recipe.
+        with_reference: Whether its reference data must be there; a dry run answers without.
 
     Returns:
         What it is about, in one sentence.
@@ -36,8 +41,8 @@ def check_recipe(recipe: Recipe) -> str:
     models.resolve_options(recipe.model.name, recipe.model.options)
     if recipe.predict.bundle is None:
         operating_point.check_model(recipe.model.name, recipe.predict)
-    if recipe.reference not in {None, "simulated"}:
-        _need(recipe.reference.path, "reference.path")  # type: ignore[union-attr]  # neither None nor a word
+    if with_reference and isinstance(recipe.reference, Reference):
+        need_files(recipe.reference)
     if recipe.predict.bundle is not None:
         _need(recipe.predict.bundle / "model.json", "predict.bundle")
         load_bundle(recipe.predict.bundle)
@@ -46,15 +51,16 @@ def check_recipe(recipe: Recipe) -> str:
         _check_start(recipe, recipe.training.start)
     postprocess.check(recipe)
     applicability.check(recipe)
+    other_classes.check(recipe)
     refuse_unrunnable(recipe)
     for sensor in sensors_wanted(recipe):
         _check_catalogue(recipe, sensor)
     if recipe.aoi is None:
         return "It names no area of interest."
-    return _check_area(recipe, read_aoi(recipe.aoi))
+    return _check_area(recipe, read_aoi(recipe.aoi), with_reference=with_reference)
 
 
-def _check_area(recipe: Recipe, aoi: Aoi) -> str:
+def _check_area(recipe: Recipe, aoi: Aoi, *, with_reference: bool) -> str:
     """Refuse rasters and reference data that do not fit the area, and say what its grid is."""
     for sensor in sensors_wanted(recipe):
         source = recipe.sources.of(sensor)
@@ -64,7 +70,7 @@ def _check_area(recipe: Recipe, aoi: Aoi) -> str:
             check_bands(scenes, sensor, source_bands(recipe)[sensor])
     part, reference = recipe.grid, recipe.reference
     grid = make_grid(aoi, res_m=part.res_m, crs=part.crs, align=part.align)
-    if recipe.predict.bundle is None and isinstance(reference, Reference):
+    if with_reference and recipe.predict.bundle is None and isinstance(reference, Reference):
         if recipe.splits.kind != "sites":
             reference = reference.model_copy(update={"site_field": None})  # of use to that kind alone
         check_reference(reference, recipe.classes, grid, aoi)

@@ -83,7 +83,8 @@ def run(context: Context) -> StageFolder:
             _write(context, folder, wanted, failed)
         files = {name: folder.path / name for name in FILES if (folder.path / name).exists()}
         digest = hashlib.sha256((folder.path / "compare.json").read_bytes()).hexdigest()
-        context.workspace.publish("compare", files, {"stage": "compare", "key": folder.key, "sha256": digest})
+        about = {"stage": "compare", "key": folder.key, "sha256": digest, "cube": fetch.identity(context)}
+        context.workspace.publish("compare", files, about)
     networks = [row.label for row in wanted if row.is_network]
     if networks and all(label in failed for label in networks):
         raise TrainingError(

@@ -21,7 +21,8 @@ from wetmap.geo import Aoi, Block, Grid, make_grid, read_aoi
 from wetmap.ledger import Entry, Ledger
 from wetmap.recipe import Recipe
 from wetmap.recipe_file import dump_recipe
-from wetmap.workspace import StageFolder, Workspace, write_bytes
+from wetmap.stages.shards import Only, Shard
+from wetmap.workspace import NOTED, WHOLE, StageFolder, Workspace, because, sweep, write_bytes
 
 Task = TypeVar("Task")
 
@@ -66,6 +67,10 @@ class Context:
     """Worker processes, started at the first use."""
     listener: Listener
     """Who is told."""
+    shard: Shard | None = None
+    """The part of the blocks that this run works on; None: all. What all parts share must be there."""
+    only: Only | None = None
+    """``plan``: settle what shards share, and make no block; ``finish``: close what shards have made; None: all."""
 
     @functools.cached_property
     def aoi(self) -> Aoi:
@@ -94,6 +99,16 @@ class Context:
         return replace(self, recipe=self.recipe.model_copy(update={"splits": splits}))
 
     @property
+    def share(self) -> str:
+        """The shard's name in ledgers and locks."""
+        return WHOLE if self.shard is None else self.shard.name
+
+    @property
+    def prepared(self) -> bool:
+        """Whether this run goes by what was settled before, and settles nothing."""
+        return self.shard is not None or self.only == "finish"
+
+    @property
     def name(self) -> str:
         """Name of the map."""
         return self.recipe.name or self.aoi.name
@@ -102,22 +117,32 @@ class Context:
         """Keep the recipe for the verbs that follow; called when a verb has done its work."""
         write_bytes(self.workspace.root / "recipe.yaml", dump_recipe(self.kept).encode())
 
+    def note(self) -> None:
+        """Keep the recipe of work that is not through, for `wetmap status`: verbs do not take it for their own."""
+        path, data = self.workspace.root / NOTED, dump_recipe(self.kept).encode()
+        if not path.exists() or path.read_bytes() != data:
+            write_bytes(path, data)
+
     def begin(self, folder: StageFolder, asked: dict[str, Any]) -> bool:
         """Say what becomes of a stage and make its folder.
+
+        A shard writes nothing that others write too.
 
         Returns:
             True when there is work to do, False when it is complete.
         """
         if folder.complete:
             self.listener.stage(folder.stage, "already done")
-            self.workspace.begin(folder, asked)
+            if self.shard is None:
+                self.workspace.begin(folder, asked)
             return False
+        if self.shard is not None:
+            self.listener.stage(folder.stage, str(self.shard))
+            return True
         if (folder.path / "asked.json").exists():  # the folder alone may hold what was settled before the beginning
             state = "continues where it stopped"
         elif folder.changes:
-            state = f"made new, because of {'; '.join(folder.changes[:3])}" + (
-                " ..." if len(folder.changes) > 3 else ""
-            )
+            state = f"made new, because of {because(folder.changes)}"
         else:
             state = "begins"
         self.listener.stage(folder.stage, state)
@@ -158,51 +183,58 @@ def run_blocks(
     """Run a function over the blocks that are not settled yet, and keep the ledger.
 
     Args:
-        context: The run.
+        context: The run; a shard of it takes its part of the blocks.
         folder: The stage's folder.
-        blocks: Every block of the stage.
+        blocks: Every block of the stage, in the same order in every run.
         function: Makes one block and says what happened; runs in a worker.
         work: Passed to every call.
         pace: How much at the same time; None: one block per worker, all workers.
         holes_again: Whether blocks that lack something (rows in their entry) are given to the function again.
 
     Returns:
-        The entries of all blocks, settled before or now.
+        The entries of all blocks (of the shard), settled before or now, without facts (`Ledger.with_facts`).
 
     Raises:
         TooManyFailuresError: More blocks failed than the recipe's ``cluster.max_failed`` allows.
     """
-    ledger = Ledger(folder.path / "ledger")
+    ledger = Ledger(folder.path / "ledger", context.share)
     wanted = list(blocks)
-    settled = ledger.settled(whole=holes_again)
+    if context.shard is not None:
+        wanted = list(context.shard.take(wanted))
+    before = ledger.entries()
+    settled = {e.block for e in before.values() if e.status != "failed" and not (holes_again and e.detail)}
+    turns = {name: entry.turn + 1 for name, entry in before.items()}
     todo = [BlockTask(block, work) for block in wanted if block.name not in settled]
     done = len(wanted) - len(todo)
     context.listener.progress(done, len(wanted), "blocks")
     named: set[str] = set()
-    for entry in _entries(context, function, todo, pace or Pace()):
-        ledger.add([entry])
-        _name_lost_scenes(entry, named, folder.stage)
-        if entry.status == "failed":
-            warnings.warn(f"{folder.stage} block {entry.block}: {entry.reason}", BlockFailedWarning, stacklevel=2)
-        else:
-            done += 1
+    for together in _entries(context, function, todo, pace or Pace()):
+        ledger.add([replace(entry, turn=turns.get(entry.block, 0)) for entry in together])
+        for entry in together:
+            _name_lost_scenes(entry, named, folder.stage)
+            if entry.status == "failed":
+                warnings.warn(f"{folder.stage} block {entry.block}: {entry.reason}", BlockFailedWarning, stacklevel=2)
+        done += sum(entry.status != "failed" for entry in together)
         context.listener.progress(done, len(wanted), "blocks")
     known = ledger.entries()
-    entries = [known[block.name] for block in wanted]
+    gone = Entry("", "failed", "its line in the ledger cannot be read")  # two writers of one file, against the rule
+    entries = [known.get(block.name, replace(gone, block=block.name)) for block in wanted]
     _refuse_failures(entries, context.recipe.cluster.max_failed, folder.stage)
+    if context.shard is None:
+        sweep(folder.path)
     return entries
 
 
 def _entries(
     context: Context, function: Callable[[BlockTask], Entry], todo: list[BlockTask], pace: Pace
-) -> Iterator[Entry]:
+) -> Iterator[list[Entry]]:
     if not todo:
         return
-    for task, result in context.workers.stream(function, todo, at_once=pace.at_once, count=pace.workers):
-        if isinstance(result, Entry):
-            yield result
-        else:
-            yield Entry(task.block.name, "failed", explain(result))
+    for pairs in context.workers.stream_handfuls(function, todo, at_once=pace.at_once, count=pace.workers):
+        yield [
+            result if isinstance(result, Entry) else Entry(task.block.name, "failed", explain(result))
+            for task, result in pairs
+        ]
 
 
 def _name_lost_scenes(entry: Entry, named: set[str], stage: str) -> None:

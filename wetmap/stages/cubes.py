@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wetmap.classes import MapClass
 from wetmap.cube import Cube
-from wetmap.errors import ReferenceDataError, ReferenceWarning, SplitError, UsageError
+from wetmap.errors import ReferenceDataError, ReferenceWarning, SplitError
 from wetmap.geo import Grid
+from wetmap.products.areas import count_areas
 from wetmap.recipe import Reference
 from wetmap.recipe_file import plain
 from wetmap.report.split_picture import split_picture, split_words
 from wetmap.samples import Labels, Samples, Split, draw_samples, read_reference, split_samples, write_patch_cubes
+from wetmap.samples.files import named, need_files
 from wetmap.samples.splits import with_window
 from wetmap.stages import fetch, simulate
 from wetmap.stages.context import Context
@@ -26,7 +26,7 @@ from wetmap.stages.split_map import samples_table, split_map
 from wetmap.workspace import StageFolder, write_bytes, write_json
 
 #: Raised when the same request would give other samples.
-REVISION = 3
+REVISION = 4
 
 #: Files that belong to a Shapefile besides the .shp itself.
 SHAPEFILE_PARTS = (".dbf", ".shx", ".prj", ".cpg")
@@ -55,13 +55,15 @@ def reference_of(context: Context) -> _Reference:
         folder = simulate.folder_of(context)
         path = folder.path / "archive" / "reference.gpkg"
         return _Reference(Reference(path=path, class_field="CLASS"), {"simulate": folder.key})
-    if not wanted.path.exists():
-        raise UsageError(f"The reference file {wanted.path} does not exist.", do="Give its path with --reference.")
+    need_files(wanted)
     if context.recipe.splits.kind != "sites":
         wanted = wanted.model_copy(update={"site_field": None})  # features without a site are of use to other kinds
-    asked = plain(wanted)
-    asked["path"] = wanted.path.name
-    return _Reference(wanted, {**asked, "sha256": _digest(wanted.path)})
+    return _Reference(wanted, {**named(wanted), "sha256": _digest(wanted.path), **_more(wanted)})
+
+
+def _more(reference: Reference) -> dict[str, Any]:
+    """What identifies the content of the other files; nothing where there are none."""
+    return {"also_sha256": [_digest(more.path) for more in reference.also]} if reference.also else {}
 
 
 def window_px(context: Context) -> int:
@@ -193,10 +195,9 @@ def _warn_of_thin_classes(counts: dict[str, dict[str, int]], least: int) -> list
 
 
 def _labelled_ha(grid: Grid, labels: Labels) -> dict[str, float]:
-    area = grid.pixel_area_m2()
-    return {
-        row.name: round(float(area[labels.codes == row.code].sum(dtype=np.float64)) / 1e4, 4) for row in labels.classes
-    }
+    """Hectares labelled, by class: counted as a map's are, window by window."""
+    rows = count_areas(grid, lambda block: labels.codes[block.slices], labels.classes)
+    return {row.name: round(row.hectares, 4) for row in rows}
 
 
 def _digest(path: Path) -> str:

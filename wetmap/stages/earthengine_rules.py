@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from wetmap.errors import RecipeError
 from wetmap.recipe import EarthEngineSource, Recipe, Season, Sensor
+from wetmap.stages.cloud_tiles import refuse_unusable
 
 #: How a source is reached; another way gives the same pixels.
 HOW_REACHED = frozenset({"project", "credentials", "url", "requests"})
@@ -40,6 +41,9 @@ def refuse_unrunnable(recipe: Recipe) -> None:
     optical, radar = recipe.sources.optical, recipe.sources.radar
     if on_server(optical) and recipe.optical.composite not in SERVER_COMPOSITES:
         raise _refused("optical.composite", recipe.optical.composite, sorted(SERVER_COMPOSITES), "optical")
+    if on_server(optical) and recipe.optical.mask_from != "scl":
+        raise _refused("optical.mask_from", recipe.optical.mask_from, ["scl"], "optical")
+    refuse_unusable(recipe)
     if on_server(radar) and recipe.radar.speckle not in SERVER_SPECKLE:
         raise _refused("radar.speckle", recipe.radar.speckle, sorted(SERVER_SPECKLE), "radar")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 #: What a dry run of fetch tells in lines of its own, or to machines alone.
 TOLD = {"scenes_by_month", "read_gb", "read_gb_by_sensor", "hours", "assumed_mb_per_s", "scene_list", "skipped"}
+TOLD |= {"typical_looks", "typical_read_gb", "typical_hours", "measured_on", "busy"}
 #: Facts of a dry run in words; those without words of their own are named by their keys.
 WORDS = {
     "write_gb": "{} to write",

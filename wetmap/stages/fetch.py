@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from wetmap.cube import Cube, bands_of
 from wetmap.errors import ClippedWarning, RecipeError
 from wetmap.geo import Block, Grid
-from wetmap.ledger import Entry
+from wetmap.ledger import Entry, Ledger
 from wetmap.recipe_file import plain
-from wetmap.stages import clear_cover, plan
+from wetmap.stages import clear_cover, cloud_tiles, plan
 from wetmap.stages.block_reading import FetchTask
 from wetmap.stages.context import Context, Pace, run_blocks
 from wetmap.stages.earthengine_rules import backscatter
 from wetmap.stages.fetch_block import Work, make_block
 from wetmap.stages.lost_reads import counted, lacks, passes_by_layer, scenes_of
-from wetmap.stages.scene_table import write_table
+from wetmap.stages.scene_table import INDEX, write_table
 from wetmap.stages.scenes_check import check_scenes, warn_of_suspects
+from wetmap.stages.shards import blocks_of, need_few_left, need_settled
 from wetmap.workspace import StageFolder, key_of, write_json
 
 #: Raised when the same request would give other features.
 REVISION = 3
 
+#: What of the recipe's optical part changes no feature, and what ``cloud_tiles.asked`` says of it.
+IDLE_OPTICAL = frozenset({"min_clear_looks", "mask_from"})
 #: Blocks are fetched when they come this close to the area, pixels: windows reach beyond its edge.
 REACH_PX = 32
 
@@ -40,7 +45,10 @@ def asked(context: Context) -> dict[str, Any]:
         "plan": plan.identity(context),
         "bands": [asdict(band) for band in bands_of(recipe)],
         "block_px": recipe.grid.block_px,
-        "optical": {name: value for name, value in plain(recipe.optical).items() if name != "min_clear_looks"},
+        "optical": {
+            **{name: value for name, value in plain(recipe.optical).items() if name not in IDLE_OPTICAL},
+            **cloud_tiles.asked(recipe),
+        },
         "radar": plain(recipe.radar),
     }
 
@@ -64,92 +72,133 @@ def blocks_wanted(grid: Grid, inside: Path, block_px: int, reach_px: int = REACH
         yield block, bool(plan.read_inside(inside, Block(0, 0, y0, x0, y1 - y0, x1 - x0)).any())
 
 
+def near_area(grid: Grid, inside: Path, block_px: int, reach_px: int = REACH_PX) -> Iterator[Block]:
+    """The blocks with a pixel of the area within ``reach_px`` of them, row by row."""
+    return (block for block, wanted in blocks_wanted(grid, inside, block_px, reach_px) if wanted)
+
+
 def _pace(context: Context) -> Pace:
     """Blocks in threads of this process, one for each worker that was asked for.
 
     What takes time is done outside of Python's lock (decoding, sorting, waiting for a server), and processes would each
     hold the libraries again: 200 MB and two seconds for each.
     """
-    return Pace(at_once=context.workers.count * context.workers.threads, workers=1)
+    return Pace(*context.workers.fetch_pace())
 
 
 def run(context: Context) -> StageFolder:
-    """Fetch every block that comes near the area."""
-    bands = bands_of(context.recipe)
-    if not bands:
+    """Fetch every block that comes near the area; or prepare shards, make one, or close what they have made."""
+    if not bands_of(context.recipe):
         raise RecipeError("The recipe asks for no features.", do="Name features and give at least one source.")
+    cloud_tiles.refuse_unusable(context.recipe)
+    if context.prepared:
+        need_settled(plan.folder_of(context), "fetch", "manifest.json")
     planned = plan.load(plan.folder_of(context))
     plan.refuse_empty_layers(context, planned.scenes)
     folder = folder_of(context)
-    with context.workspace.lock("fetch"):
-        _open_again(context, folder)
+    with context.workspace.lock("fetch", context.share):
+        if not context.prepared:
+            _open_again(context, folder)
+        elif not folder.complete:
+            need_settled(folder, "fetch")
         if not context.begin(folder, asked(context)):
             return folder
-        seasons = tuple(season.name for season in context.recipe.seasons)
-        simulated = any(scene.simulated for scene in planned.scenes)
-        Cube.create(
-            cube_path(folder), planned.grid, bands, seasons, block_px=context.recipe.grid.block_px, simulated=simulated
-        )
-        task = FetchTask(
-            grid=planned.grid,
-            bands=bands,
-            seasons=seasons,
-            scenes=(),  # workers take those near their block from the table
-            archives={str(sensor): archive for sensor, archive in plan.archives(context).items()},
-            optical=context.recipe.optical,
-            radar=planned.radar.settle(context.recipe.radar) if planned.radar else context.recipe.radar,
-            accumulation=planned.accumulation,
-            terrain=planned.terrain,
-            days={season.name: (season.start, season.end) for season in context.recipe.seasons},
-            strong_power=planned.radar.strong_power if planned.radar else {},
-            run=uuid.uuid4().hex,
-        )
-        near = [
-            block
-            for block, wanted in blocks_wanted(planned.grid, planned.inside, context.recipe.grid.block_px)
-            if wanted
-        ]
-        work = Work(
-            task=task,
-            scenes=write_table(folder.path, planned.scenes),
-            cube=cube_path(folder),
-            inside=planned.inside,
-            ledger=folder.path / "ledger",
-            network=context.recipe.network,
-            max_failed=context.recipe.cluster.max_failed,
-        )
-        planned = replace(planned, scenes=(), skipped=())  # not thousands of scenes beside the blocks
+        cloud_tiles.try_once(context.recipe)
+        work = _work(context, folder, planned)
+        if not context.prepared:
+            write_table(folder.path, planned.scenes)
+            _create(context, folder, planned)
+        side = context.recipe.grid.block_px
+        near = blocks_of(folder.path, planned.grid, side, partial(near_area, planned.grid, planned.inside, side))
+        if context.only == "plan":
+            return folder
+        if context.only == "finish":
+            need_few_left(folder, "fetch")
+        del planned  # not thousands of scenes beside the blocks
         entries = run_blocks(context, folder, near, make_block, work, _pace(context), holes_again=True)
-        looks = clear_cover.told(entry.facts.get("clear_ha", {}) for entry in entries)
-        clear_cover.warn_of_few_looks(looks, context.recipe.optical.min_clear_looks)
-        checked = check_scenes(row for entry in entries for row in entry.facts.get("scenes_check", ()))
-        warn_of_suspects(checked)
-        lost = [{"block": entry.block, **row} for entry in entries for row in entry.detail]
-        if lost:
-            context.listener.say(
-                f"{counted(len(lost), 'read')} of {counted(len(scenes_of(lost)), 'scene')} failed; they are named in "
-                f"{folder.path / 'manifest.json'}, and the same command tries them again"
-            )
-        write_json(
-            folder.path / "manifest.json",
-            {
-                "stage": "fetch",
-                "blocks": len(entries),
-                "failed": sorted(entry.block for entry in entries if entry.status == "failed"),
-                "failed_reads": lost,
-                "clear_looks": looks,
-                "scenes_check": checked,
-                "clipped": _clipped(entries),
-                "passes": passes_by_layer(bands, plan.load(plan.folder_of(context)).scenes, lost),
-                "backscatter": backscatter(context.recipe),
-                "terrain": task.terrain.to_json() if task.terrain else None,
-                "simulated": simulated,
-            },
-        )
+        if context.shard is None:
+            _close(context, folder, entries)
     return folder
 
 
-def _clipped(entries: Sequence[Entry]) -> dict[str, int]:
+def _create(context: Context, folder: StageFolder, planned: plan.Plan) -> None:
+    seasons = tuple(season.name for season in context.recipe.seasons)
+    Cube.create(
+        cube_path(folder),
+        planned.grid,
+        bands_of(context.recipe),
+        seasons,
+        block_px=context.recipe.grid.block_px,
+        simulated=_simulated(planned),
+    )
+
+
+def _simulated(planned: plan.Plan) -> bool:
+    return any(scene.simulated for scene in planned.scenes)
+
+
+def _work(context: Context, folder: StageFolder, planned: plan.Plan) -> Work:
+    """What workers need; scenes are in the table."""
+    recipe = context.recipe
+    task = FetchTask(
+        grid=planned.grid,
+        bands=bands_of(recipe),
+        seasons=tuple(season.name for season in recipe.seasons),
+        scenes=(),  # workers take those near their block from the table
+        archives={str(sensor): archive for sensor, archive in plan.archives(context).items()},
+        optical=recipe.optical,
+        radar=planned.radar.settle(recipe.radar) if planned.radar else recipe.radar,
+        accumulation=planned.accumulation,
+        terrain=planned.terrain,
+        days={season.name: (season.start, season.end) for season in recipe.seasons},
+        strong_power=planned.radar.strong_power if planned.radar else {},
+        run=uuid.uuid4().hex,
+        masks=folder.path / cloud_tiles.FOLDER,
+    )
+    return Work(
+        task=task,
+        scenes=folder.path / INDEX,
+        cube=cube_path(folder),
+        inside=planned.inside,
+        ledger=folder.path / "ledger",
+        network=recipe.network,
+        max_failed=recipe.cluster.max_failed,
+    )
+
+
+def _close(context: Context, folder: StageFolder, entries: Sequence[Entry]) -> None:
+    """Say what is wrong with the cube, and write the manifest."""
+    planned, ledger = plan.load(plan.folder_of(context)), Ledger(folder.path / "ledger")
+    looks = clear_cover.told(entry.facts.get("clear_ha", {}) for entry in ledger.with_facts(entries))
+    clear_cover.warn_of_few_looks(looks, context.recipe.optical.min_clear_looks)
+    checked = check_scenes(row for entry in ledger.with_facts(entries) for row in entry.facts.get("scenes_check", ()))
+    warn_of_suspects(checked)
+    lost = [{"block": entry.block, **row} for entry in entries for row in entry.detail]
+    if lost:
+        context.listener.say(
+            f"{counted(len(lost), 'read')} of {counted(len(scenes_of(lost)), 'scene')} failed; they are named in "
+            f"{folder.path / 'manifest.json'}, and the same command tries them again"
+        )
+    write_json(
+        folder.path / "manifest.json",
+        {
+            "stage": "fetch",
+            "blocks": len(entries),
+            "failed": sorted(entry.block for entry in entries if entry.status == "failed"),
+            "failed_reads": lost,
+            "clear_looks": looks,
+            "scenes_check": checked,
+            "clipped": _clipped(ledger.with_facts(entries)),
+            "passes": passes_by_layer(bands_of(context.recipe), planned.scenes, lost),
+            "backscatter": backscatter(context.recipe),
+            "terrain": planned.terrain.to_json() if planned.terrain else None,
+            "simulated": _simulated(planned),
+        },
+    )
+    shutil.rmtree(folder.path / cloud_tiles.FOLDER, ignore_errors=True)  # the cube has what they were for
+
+
+def _clipped(entries: Iterable[Entry]) -> dict[str, int]:
     """Pixels that were clipped, by band, with a warning for each."""
     total: Counter[str] = Counter()
     for entry in entries:
@@ -159,7 +208,7 @@ def _clipped(entries: Sequence[Entry]) -> dict[str, int]:
             f"{band} goes beyond what the cube stores in {pixels:,} pixels and is clipped there. Where that is much of "
             "the area, leave it out of the features.",
             ClippedWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return dict(sorted(total.items()))
 

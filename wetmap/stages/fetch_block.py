@@ -92,8 +92,9 @@ def still_lost(task: FetchTask, window: Grid, before: Sequence[dict[str, str]]) 
 @functools.lru_cache(maxsize=1)
 def _before(ledger: Path, _run: str) -> dict[str, Entry]:
     """Blocks that were made before this run without some scenes, by name; looked up once in each process."""
-    entries = Ledger(ledger).entries()
-    return {name: entry for name, entry in entries.items() if entry.detail and entry.facts}
+    kept = Ledger(ledger)
+    holes = [entry for entry in kept.entries().values() if entry.detail]
+    return {entry.block: entry for entry in kept.with_facts(holes) if entry.facts}
 
 
 def _entry(

@@ -26,21 +26,21 @@ BASIS = "the model's calibrated probabilities, before any step after it"
 
 @dataclass
 class ClearLooks:
-    """Reads the cube's clear looks, and notes the most of the first season, at which its colours end."""
+    """Reads the cube's clear looks, and notes the most of any season, at which the colours of all end."""
 
     cube: Cube
     """The cube."""
     inside: Path
     """Pixels of the area, as the plan keeps them."""
     most: int = field(default=0, init=False)
-    """The most looks of the first season so far."""
+    """The most looks of a season so far."""
 
     def __call__(self, block: Block) -> NDArray[np.uint16]:
         """Looks of a block, (season, height, width); 65535 outside the area, 0 where there was none."""
         inside = plan.read_inside(self.inside, block)
         looks = np.minimum(self.cube.read_clear_count(block), NO_COUNT - 1)
         if inside.any():
-            self.most = max(self.most, int(looks[0][inside].max()))
+            self.most = max(self.most, int(looks[:, inside].max()))
         return np.where(inside, looks, np.uint16(NO_COUNT))
 
 

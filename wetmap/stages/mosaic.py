@@ -16,7 +16,7 @@ from wetmap.geo import Block, Grid
 from wetmap.products.areas import count_areas, write_areas_csv
 from wetmap.products.geotiff import write_cog
 from wetmap.products.style import write_class_style, write_ramp_style
-from wetmap.stages import applicability, fetch, kept_layers, postprocess, predict
+from wetmap.stages import applicability, fetch, kept_layers, other_classes, postprocess, predict
 from wetmap.stages.context import Context
 from wetmap.stages.layer_files import write_layers
 from wetmap.stages.polygons import MapReaders, make_polygons
@@ -30,7 +30,7 @@ REVISION = 2
 #: Likewise, of polygons.gpkg alone.
 POLYGONS_REVISION = 1
 #: Likewise, of entropy.tif and probabilities.tif, and of clear_count.tif.
-LAYERS_REVISION, CLEAR_COUNT_REVISION = 1, 1
+LAYERS_REVISION, CLEAR_COUNT_REVISION = 1, 2
 
 
 def classes_of(context: Context) -> tuple[MapClass, ...]:
@@ -60,6 +60,7 @@ def asked(context: Context) -> dict[str, Any]:
         "classes": [row.to_json() for row in classes_of(context)],
         "name": context.name,
         **extra,
+        **other_classes.asked(context.recipe, classes_of(context)),
     }
 
 
@@ -87,6 +88,9 @@ def run(context: Context) -> StageFolder:
             other.result()
             rows = counting.result()
         write_areas_csv(folder.path / "areas.csv", rows, simulated=cube.simulated)
+        other_classes.write(
+            folder.path, context.recipe, cube.grid, read_classes, classes, tags=tags, simulated=cube.simulated
+        )
         if context.recipe.postprocess.polygons:
             readers = MapReaders(cube.grid, read_classes, read_confidence)
             connectivity = context.recipe.postprocess.connectivity

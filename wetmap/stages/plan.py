@@ -24,6 +24,7 @@ from wetmap.sources.folders import stamps_of
 from wetmap.sources.network import using
 from wetmap.stages import coregister, simulate, terrain_plan
 from wetmap.stages.block_features import unserved_layers
+from wetmap.stages.cloud_tiles import bands_of_mask
 from wetmap.stages.context import Context
 from wetmap.stages.earthengine_rules import backscatter, embeddings_year, refuse_unrunnable, seasons_of, what_counts
 from wetmap.stages.lost_reads import counted, lacks, scenes_of
@@ -157,10 +158,12 @@ def search(context: Context, kept: Path | None = None) -> tuple[list[Scene], lis
         kept: Folder in which answers are kept the moment they are there; None: nothing is written.
 
     Raises:
-        RecipeError: An index is unknown or needs bands that Sentinel-2 does not give.
+        RecipeError: An index is unknown or needs bands that Sentinel-2 does not give, or a season has no day of the
+            simulated archive.
         SourceError: A sensor has no scene, no scene holds a band, or a layer (a season, an orbit state) has no scene.
     """
     refuse_unrunnable(context.recipe)
+    simulate.refuse_other_days(context.recipe)
     wanted = source_bands(context.recipe)
     scenes: list[Scene] = []
     skipped: list[Skipped] = []
@@ -201,6 +204,7 @@ def source_bands(recipe: Recipe) -> dict[Sensor, list[str]]:
     """The bands that each sensor's scenes must hold."""
     features = recipe.features
     optical = [*features.optical, *(band for name in features.indices for band in index_bands(name))]
+    optical += bands_of_mask(recipe)
     return {
         "optical": list(dict.fromkeys(optical)),
         "radar": list(features.radar),

@@ -27,7 +27,8 @@ from wetmap.mapping import Keep, map_block
 from wetmap.models.points import Point
 from wetmap.stages import fetch, kept_layers, operating_point, plan, precision, predict_plan, train
 from wetmap.stages.context import BlockTask, Context, Pace, run_blocks
-from wetmap.workspace import StageFolder, write_json
+from wetmap.stages.shards import blocks_of, need_few_left, need_settled
+from wetmap.workspace import StageFolder, because, write_json
 
 #: Raised when the same request would give other pixels.
 REVISION = 2
@@ -102,7 +103,7 @@ def open_bundle(context: Context) -> Bundle:
     """
     if context.recipe.predict.bundle is None and not _trained(context):
         changes = train.folder_of(context).changes if context.recipe.reference is not None else ()
-        since = f" (changed since the last training: {'; '.join(changes[:3])})" if changes else ""
+        since = f" (changed since the last training: {because(changes)})" if changes else ""
         raise BundleError(
             f"There is no model for this recipe and cube in {context.workspace.root}{since}.",
             do="Run wetmap train with --reference first, or give a trained one with --bundle.",
@@ -114,11 +115,14 @@ def open_bundle(context: Context) -> Bundle:
 
 
 def run(context: Context) -> StageFolder:
-    """Map every block that holds a pixel of the area."""
+    """Map every block that holds a pixel of the area; or prepare shards, map one, or close what they have mapped."""
     bundle = open_bundle(context)
     folder = folder_of(context)
-    with context.workspace.lock("predict"):
-        _open_again(context, folder)
+    with context.workspace.lock("predict", context.share):
+        if not context.prepared:
+            _open_again(context, folder)
+        elif not folder.complete:
+            need_settled(folder, "predict")
         if folder.complete:
             context.begin(folder, asked(context))
             return folder
@@ -127,7 +131,8 @@ def run(context: Context) -> StageFolder:
         settled = predict_plan.settle(context, bundle, folder, point)
         load_predictor(bundle, point=point)  # what cannot be made is refused here, once, not in every worker
         context.begin(folder, asked(context))
-        predict_plan.keep(folder, settled)
+        if not context.prepared:
+            predict_plan.keep(folder, settled)
         _map_all(context, bundle, folder, point, settled)
         context.workers.rest()  # what follows needs the memory
     return folder
@@ -165,11 +170,18 @@ def _map_all(
         precision=settled.precision.used,
         keep=kept_layers.keep_of(context.recipe),
     )
-    _create(work, planned.grid.shape, len(bundle.card.classes))
-    near = (
-        block for block, near in fetch.blocks_wanted(planned.grid, planned.inside, settled.block_px, reach_px=0) if near
-    )
+    if not context.prepared:
+        _create(work, planned.grid.shape, len(bundle.card.classes))
+    side = settled.block_px
+    make = functools.partial(fetch.near_area, planned.grid, planned.inside, side, reach_px=0)
+    near = blocks_of(folder.path, planned.grid, side, make)
+    if context.only == "plan":
+        return
+    if context.only == "finish":
+        need_few_left(folder, "predict")
     entries = run_blocks(context, folder, near, _map_block, work, Pace(predict_plan.AT_ONCE, settled.workers))
+    if context.shard is not None:
+        return
     write_json(
         folder.path / "manifest.json",
         {

@@ -40,6 +40,8 @@ USUAL_PX, LEAST_PX, BLOCKS_PER_WORKER = 512, 256, 16
 #: What the leading process needs beyond what it has when mapping begins, bytes: Dask, mosaic (GDAL keeps 64 MB of the
 #: raster) and report. Measured: docs/how-to/big-areas.md.
 LATER_BYTES = 150 * 2**20
+#: What Dask's worker takes in a process beyond the libraries that compute, bytes.
+DASK_BYTES = 100 * 2**20
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Footprint:
     """A process with the libraries in it and nothing done, what it shares with others not counted."""
     tile: int
     """On top of that at most, with the model, while it maps a block of one tile."""
+    resident: int = 0
+    """The same process as ``base``, with what it shares with others: what a process in a job is charged with."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,10 @@ def settle(context: Context, bundle: Bundle, folder: StageFolder, point: Point |
             the model does not have that precision.
     """
     saved = read_json(folder.path / FILE)
-    settled = _decided(context, bundle, point) if saved is None else _begun(context, bundle, point, folder, saved)
+    if saved is None:
+        settled = _decided(context, bundle, point, _device(context, bundle))
+    else:
+        settled = _begun(context, bundle, point, folder, saved)
     _say(context, settled)
     return settled
 
@@ -107,11 +114,19 @@ def keep(folder: StageFolder, settled: Settled) -> None:
 
 def look(context: Context, bundle: Bundle, point: Point | None) -> Settled:
     """What would be settled now, for a dry run."""
-    return _decided(context, bundle, point)
+    return _decided(context, bundle, point, choose_device(bundle))
 
 
-def _decided(context: Context, bundle: Bundle, point: Point | None) -> Settled:
-    device = choose_device(bundle)
+def _device(context: Context, bundle: Bundle) -> str:
+    """Where blocks are computed: on this machine, or on what the first worker elsewhere has."""
+    return choose_device(bundle) if context.workers.local else context.workers.ask(_device_of, bundle.folder)
+
+
+def _device_of(bundle: Path) -> str:
+    return choose_device(load_bundle(bundle))
+
+
+def _decided(context: Context, bundle: Bundle, point: Point | None, device: str) -> Settled:
     choice = precision.choose(context, bundle, point, device)
     asked_px = _side(context, bundle.card.geometry.tile)
     settled = Settled(asked_px, device, choice, None, context.workers.count)
@@ -143,7 +158,7 @@ def _begun(
         None if footprint is None else Footprint(**footprint),
         context.workers.count,
     )
-    device = choose_device(bundle)
+    device = _device(context, bundle)
     if settled.device != "cpu" and device == "cpu":
         raise UsageError(
             f"This map was begun on a GPU ({settled.device}), and PyTorch finds none here. A processor rounds "
@@ -164,17 +179,20 @@ def _within_memory(
     context: Context, bundle: Bundle, point: Point | None, settled: Settled, *, smallest_px: int
 ) -> Settled:
     """The same with blocks and workers that keep to the bound, if there is one."""
-    memory = context.workers.memory
-    if memory is None:
+    share = context.workers.worker_memory
+    memory = context.workers.memory if share is None else share
+    if memory is None or (share is not None and settled.device != "cpu"):  # a job's memory is not its GPU's
         return settled
     cube, card = Cube.open(fetch.cube_path(fetch.folder_of(context))), bundle.card
     footprint = settled.footprint or measure(context, bundle, settled, point)
     keep = kept_layers.keep_of(context.recipe)
+    own = psutil.Process().memory_info().rss
     layout = lay_out(
         memory,
-        main=psutil.Process().memory_info().rss + LATER_BYTES,
+        # a worker in a job is measured against its own part
+        main=own + LATER_BYTES if share is None else (footprint.resident or own) + DASK_BYTES,
         footprint=footprint,
-        most_workers=context.workers.count,
+        most_workers=context.workers.count if share is None else 1,
         sides=range(settled.block_px, smallest_px - 1, -card.geometry.tile),
         block=lambda side: (
             block_bytes(
@@ -183,7 +201,8 @@ def _within_memory(
             + kept_bytes(keep, len(card.classes), side, card.geometry)
         ),
     )
-    return replace(settled, block_px=layout.block_px, workers=layout.workers, footprint=footprint)
+    workers = layout.workers if share is None else settled.workers
+    return replace(settled, block_px=layout.block_px, workers=workers, footprint=footprint)
 
 
 def lay_out(
@@ -218,8 +237,8 @@ def lay_out(
                 return Layout(workers, side, needed)
     raise UsageError(
         f"Mapping needs about {memory_text(needed)} with one worker and blocks of {sides[-1]} px, and --memory allows "
-        f"{memory_text(memory)}.",
-        do=f"Give at least --memory {-(-needed // 2**20)}MiB, or a smaller model.",
+        f"{memory_text(memory)} (in jobs, that is a worker's part of cluster.job.memory, less a fifth).",
+        do=f"Give at least --memory {-(-needed // 2**20)}MiB (in jobs a quarter more to each), or a smaller model.",
     )
 
 
@@ -256,7 +275,7 @@ def _measure_here(cube_path: Path, bundle: Path, options: dict[str, Any], keep: 
         for _ in range(2):  # what is made once and kept is there from the second on
             map_block(cube, predictor, block, np.ones((block.height, block.width), dtype=np.bool_), keep=keep)
         peak = max(_highest(), process.memory_info().rss)
-    return Footprint(base=own, tile=max(peak - before, 0))
+    return Footprint(base=own, tile=max(peak - before, 0), resident=before)
 
 
 def _highest() -> int:

@@ -17,6 +17,7 @@ from wetmap.recipe import Recipe
 from wetmap.sources import Scene, Skipped
 from wetmap.sources.outlines import area_m2, on_globe, outline_of
 from wetmap.sources.providers import NATIVE_RES_M
+from wetmap.stages.cloud_tiles import bands_of_mask, read_more
 from wetmap.stages.context import Context
 from wetmap.stages.earthengine_rules import on_server
 from wetmap.stages.fetch import REACH_PX
@@ -51,10 +52,10 @@ def reading(context: Context, scenes: Sequence[Scene], skipped: Sequence[Skipped
         scenes: Scenes to read.
         skipped: Scenes left out.
     """
-    ground = _ground(context)
+    ground = ground_of(context)
     bands = source_bands(context.recipe)
     reads = [_Read(scene, _gb(scene, [*bands[scene.sensor], "SCL", "mask"], ground)) for scene in scenes]
-    reads = [_with_composites(read, reads, context, ground) for read in reads]
+    reads = [_with_composites(_with_mask(read, context, ground), reads, context, ground) for read in reads]
     total = sum(read.gb for read in reads)
     sensors = _sensors(context.recipe)
     return {
@@ -69,6 +70,14 @@ def reading(context: Context, scenes: Sequence[Scene], skipped: Sequence[Skipped
         "scene_list": [_told(read) for read in reads],
         "skipped": [row.to_json() for row in skipped],
     }
+
+
+def _with_mask(read: _Read, context: Context, ground: BaseGeometry) -> _Read:
+    """Where a network makes the mask, its bands are read once more, on tiles with margins."""
+    bands = bands_of_mask(context.recipe)
+    if read.scene.sensor != "optical" or not bands:
+        return read
+    return _Read(read.scene, read.gb + _gb(read.scene, bands, ground) * read_more(context.grid.res_m))
 
 
 def _with_composites(read: _Read, reads: Sequence[_Read], context: Context, ground: BaseGeometry) -> _Read:
@@ -129,7 +138,7 @@ def _by_month(sensor: str, scenes: Sequence[Scene]) -> dict[str, int]:
     return dict(sorted(months.items()))
 
 
-def _ground(context: Context) -> BaseGeometry:
+def ground_of(context: Context) -> BaseGeometry:
     """The blocks that would be made, in longitude and latitude."""
     grid, block_px = context.grid, context.recipe.grid.block_px
     reach = shapely.buffer(context.aoi.geometry_in(grid.crs), REACH_PX * grid.res_m)

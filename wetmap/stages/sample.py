@@ -32,6 +32,8 @@ EXPECTED = 0.75
 #: Streams of their own: the order in which units are numbered, so that numbers say nothing of strata, and which points
 #: of a grid are left out.
 SHUFFLE, THINNING = 91, 92
+#: What to do where a map of change has too many transitions for a sample.
+FEWER_STRATA = "Or make the map of change with fewer entries: wetmap change with a larger --least-ha, or --stable one."
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Wish:
     """Vector file from which distance is kept, or None."""
     away_m: float = 0.0
     """That distance, metres."""
+    of_change: bool = False
+    """Whether the map is one of change: what to do where it has too many classes is another thing then."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,12 @@ def draw(source: ClassMap, wish: Wish) -> Design:
     if wish.kind == "stratified":
         pixels = [sizes[item.code].pixels for item in held]
         shares = allocate(
-            units, pixels, wish.allocation, users=[expected[item.name] for item in held], least=wish.least
+            units,
+            pixels,
+            wish.allocation,
+            users=[expected[item.name] for item in held],
+            least=wish.least,
+            advice=FEWER_STRATA if wish.of_change else "",
         )
         ranks = dict(zip((item.code for item in held), draw_ranks(shares.tolist(), pixels, wish.seed), strict=True))
         rows, cols, codes = _places(source, allowed, ranks)
@@ -224,14 +233,7 @@ def _allowed(grid: Grid, wish: Wish) -> Callable[[Block], Bools] | None:
     """Which pixels of a block are far enough from the training polygons; None: all."""
     if wish.away_from is None:
         return None
-    try:
-        table = pyogrio.read_dataframe(wish.away_from, columns=[]).to_crs(grid.crs)
-    except (DataSourceError, DataLayerError, ValueError) as error:
-        raise UsageError(
-            f"{wish.away_from} cannot be read as a vector file with a CRS ({error}).",
-            do="Give the polygons that the model was trained on.",
-        ) from error
-    near = shapely.buffer(table.geometry.to_numpy(), wish.away_m)
+    near = shapely.buffer(_shapes(wish.away_from, grid), wish.away_m)
     index = shapely.STRtree(near)
 
     def allowed(block: Block) -> Bools:
@@ -243,3 +245,19 @@ def _allowed(grid: Grid, wish: Wish) -> Callable[[Block], Bools] | None:
         return np.asarray(burnt == 0, dtype=np.bool_)
 
     return allowed
+
+
+def _shapes(path: Path, grid: Grid) -> NDArray[np.object_]:
+    """The shapes of every layer of a vector file, in the grid's CRS."""
+    advice = "Give the polygons that the model was trained on."
+    try:
+        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        tables = [pyogrio.read_dataframe(path, columns=[], layer=name) for name in layers]
+        shapes = [table.to_crs(grid.crs).geometry.to_numpy() for table in tables]
+    except (DataSourceError, DataLayerError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as a vector file with a CRS ({error}).", do=advice) from error
+    every = np.concatenate([np.zeros(0, dtype=np.object_), *shapes])
+    found: NDArray[np.object_] = every[~(shapely.is_missing(every) | shapely.is_empty(every))]
+    if not found.size:
+        raise UsageError(f"{path} holds nothing to keep away from.", do=advice)
+    return found

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from wetmap.errors import RecipeError
+from wetmap.recipe import Recipe
 from wetmap.recipe_file import plain
 from wetmap.stages.context import Context
+from wetmap.stages.status import simulates
 from wetmap.workspace import StageFolder, write_json
 
 #: Raised when the simulation gives other bytes for the same request.
@@ -15,9 +18,26 @@ REVISION = 1
 
 def wanted(context: Context) -> bool:
     """Whether anything in the recipe is simulated."""
-    recipe = context.recipe
-    sources = (recipe.sources.optical, recipe.sources.radar, recipe.sources.terrain)
-    return recipe.reference == "simulated" or any(s is not None and s.kind == "simulated" for s in sources)
+    return simulates(context.recipe)
+
+
+def refuse_other_days(recipe: Recipe) -> None:
+    """Refuse seasons without a single day of the simulated archive, before it is written.
+
+    Raises:
+        RecipeError: A season lies outside ``simulated.start`` to ``simulated.end``.
+    """
+    sources = (recipe.sources.optical, recipe.sources.radar)
+    if not any(source is not None and source.kind == "simulated" for source in sources):
+        return
+    first, last = recipe.simulated.start, recipe.simulated.end
+    outside = [season for season in recipe.seasons if season.end < first or season.start > last]
+    if outside:
+        named = ", ".join(f"{season.name} ({season.start} to {season.end})" for season in outside)
+        raise RecipeError(
+            f"The simulated archive has scenes of {first} to {last}, and none of season {named}.",
+            do="Set simulated.start and simulated.end so that they hold the season, or move the season.",
+        )
 
 
 def asked(context: Context) -> dict[str, Any]:
@@ -41,6 +61,7 @@ def run(context: Context) -> StageFolder | None:
 
     if not wanted(context):
         return None
+    refuse_other_days(context.recipe)
     folder = folder_of(context)
     with context.workspace.lock("simulate"):
         if context.begin(folder, asked(context)):

@@ -14,6 +14,7 @@ from wetmap.geo import Aoi, Grid
 from wetmap.report.split_picture import SplitMap
 from wetmap.samples import Samples, Split
 from wetmap.samples.splits import leak_note, split_facts
+from wetmap.workspace import spreadsheet_cell
 
 #: Columns of the table of samples.
 COLUMNS = ("x", "y", "row", "col", "code", "class", "polygon", "site", "fold", "role")
@@ -73,5 +74,6 @@ def samples_table(split: Split, samples: Samples, grid: Grid, classes: Sequence[
         x, y = grid.left + (col + 0.5) * grid.res_m, grid.top - (row + 0.5) * grid.res_m
         site = "" if samples.site is None else samples.site_names[int(samples.site[at])]
         fold, role, polygon = int(split.fold[at]), str(split.role[at]), int(samples.polygon[at])
-        writer.writerow([f"{x:.3f}", f"{y:.3f}", row, col, entry.code, entry.name, polygon, site, fold, role])
+        name, site = spreadsheet_cell(entry.name), spreadsheet_cell(site)
+        writer.writerow([f"{x:.3f}", f"{y:.3f}", row, col, entry.code, name, polygon, site, fold, role])
     return target.getvalue().encode("utf-8", errors="replace")

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wetmap.cube import bands_of, layers_of
 from wetmap.errors import WetmapError
 from wetmap.models.points import Point
-from wetmap.recipe import Recipe
+from wetmap.recipe import Recipe, Reference
+from wetmap.samples.files import missing
 from wetmap.samples.splits import LEAKS, leak_note
 from wetmap.stages import (
     applicability,
     coregister,
     cubes,
+    expected,
     fetch,
     kept_layers,
     lost_reads,
     mosaic,
     operating_point,
+    other_classes,
     plan,
     postprocess,
     predict,
@@ -38,6 +41,7 @@ from wetmap.stages.estimate_words import facts
 from wetmap.stages.fitting import BASELINES
 from wetmap.stages.lost_reads import counted
 from wetmap.stages.scenes_check import suspects
+from wetmap.workspace import because
 
 #: What the model is compared with stands below it in tables.
 LAST = {**{name: 1 + at for at, name in enumerate(BASELINES)}, train.GUESS: 9}
@@ -128,6 +132,7 @@ def of_map(context: Context) -> dict[str, Any]:
         "scores": told["scores"],
         "leaks": bool(told["leak_note"]),
         "leak_note": told["leak_note"],
+        "scores_note": told["scores_note"],
         "truth": told["truth"],
         "failed_blocks": (predict.folder_of(context).manifest or {}).get("failed", []),
         "imagery": _imagery(context),
@@ -135,6 +140,7 @@ def of_map(context: Context) -> dict[str, Any]:
         "postprocess": postprocess.told(context),
         "applicability": applicability.told(context),
         "polygons": str(root / "polygons.gpkg") if context.recipe.postprocess.polygons else None,
+        "other_classes": other_classes.path_in(root, context.recipe),
         "simulated": made["simulated"],
     }
 
@@ -201,12 +207,9 @@ def _map_lines(result: dict[str, Any]) -> list[str]:
         for row in result["areas"]
     ]
     out += score_lines(result["scores"], result["leak_note"])
-    truth = result["truth"]
-    if truth is not None:
-        out.append(
-            f"Agreement with the simulated truth: {truth['agreement']:.3f} of the mapped pixels "
-            f"(guessing the commonest class, {truth['commonest']}: {truth['commonest_agreement']:.3f})"
-        )
+    out += [f"  {result['scores_note']}"] if result.get("scores_note") else []
+    if result["truth"] is not None:
+        out.append(truth_line(result["truth"]))
     if result["operating_point"]:
         point = Point(**result["operating_point"])
         above = "" if result["scores"] is None else "; the scores above are of all tokens of the largest size"
@@ -222,8 +225,23 @@ def _map_lines(result: dict[str, Any]) -> list[str]:
         out.append(f"Ground: {applicability.sentence(result['applicability'])}")
     if result["polygons"]:
         out.append(f"Layer:  {result['polygons']}")
+    if result.get("other_classes"):
+        out.append(f"Layer:  {result['other_classes']}")
     out += [f"Map:    {result['map']}", f"QGIS:   {result['project']}"]
     return [*out, f"Areas:  {result['areas_csv']}", f"Report: {result['report']}"]
+
+
+def truth_line(truth: Mapping[str, Any]) -> str:
+    """Agreement with the simulated truth as a line."""
+    lacking = truth["without_class"]
+    wrong = ""
+    if lacking:
+        share = sum(lacking.values()) / truth["pixels"]
+        wrong = f"; {share:.3f} are {' and '.join(lacking)}, for which the map has no class: counted as wrong"
+    return (
+        f"Agreement with the simulated truth: {truth['agreement']:.3f} of the mapped pixels "
+        f"(guessing the commonest class, {truth['commonest']}: {truth['commonest_agreement']:.3f}{wrong})"
+    )
 
 
 def score_lines(scores: dict[str, Any] | None, note: str = "") -> list[str]:
@@ -247,9 +265,11 @@ def _figure(value: float | None) -> str:
 
 def estimate(context: Context, verbs: Sequence[str]) -> dict[str, Any]:
     """What the verbs would read, compute and write. Nothing is written."""
-    check_recipe(context.recipe)
+    lacking = missing(context.recipe.reference) if isinstance(context.recipe.reference, Reference) else []
+    check_recipe(context.recipe, with_reference=not lacking)
     grid, recipe = context.grid, context.recipe
     bands, pixels = bands_of(recipe), grid.height * grid.width
+    blocks, touched = expected.touched(context, recipe.grid.block_px, fetch.REACH_PX)
     result: dict[str, Any] = {
         "verb": "estimate",
         "verbs": list(verbs),
@@ -258,14 +278,16 @@ def estimate(context: Context, verbs: Sequence[str]) -> dict[str, Any]:
         "grid": grid.describe(),
         "pixels": pixels,
         "free_gb": round(_free_bytes(context.workspace.root) / 1e9, 1),
-        "stages": _states(context, verbs),
+        "stages": _states(context, verbs, lacking=bool(lacking)),
+        "missing": lacking,
+        "memory": expected.memory(context, verbs),
     }
     if "fetch" in verbs:
         per_pixel = 2 * len(bands) + len(layers_of(bands)) + 2 * len(recipe.seasons)
         result["fetch"] = {
-            "blocks": len(list(grid.blocks(recipe.grid.block_px))),
+            "blocks": blocks,
             "bands": len(bands),
-            "write_gb": round(pixels * per_pixel / 1e9, 3),
+            "write_gb": round(touched * per_pixel / 1e9, 3),
             **_reading(context),
         }
     if "train" in verbs:
@@ -276,7 +298,7 @@ def estimate(context: Context, verbs: Sequence[str]) -> dict[str, Any]:
             "reference": _reference_name(recipe),
         }
     if "predict" in verbs:
-        result["predict"] = _mapping(context, pixels)
+        result["predict"] = _mapping(context, touched, trains="train" in verbs)
     return result
 
 
@@ -290,7 +312,7 @@ def _reading(context: Context) -> dict[str, Any]:
             return reading_estimate.reading(context, planned.scenes, planned.skipped)
         return reading_estimate.reading(context, *plan.search(context))
     except WetmapError as error:
-        return {"scenes": f"not known: {error}"}
+        return {"scenes": f"not known: {error}", **expected.reading(context)}
 
 
 def _written_gb(context: Context, pixels: int, classes: int = 0) -> float | str:
@@ -303,13 +325,13 @@ def _written_gb(context: Context, pixels: int, classes: int = 0) -> float | str:
     return f"{least} and {round(more - least, 3)} for each class"
 
 
-def _mapping(context: Context, pixels: int) -> dict[str, Any]:
+def _mapping(context: Context, pixels: int, *, trains: bool = False) -> dict[str, Any]:
     out: dict[str, Any] = {"write_gb_at_most": _written_gb(context, pixels), "blocks": None, "hours": None}
     try:
         bundle = predict.open_bundle(context)
     except WetmapError as error:
         out["hours"] = f"not known: {error}"
-        return out
+        return {**out, **expected.mapping(context, pixels)} if trains else out
     out["write_gb_at_most"] = _written_gb(context, pixels, len(bundle.card.classes))
     point = operating_point.look(context, bundle)[0] if operating_point.wanted(context.recipe.predict) else None
     try:
@@ -317,6 +339,8 @@ def _mapping(context: Context, pixels: int) -> dict[str, Any]:
     except WetmapError as error:
         out["hours"] = f"not known: {error}"
         return out
+    busy = expected.load_words()
+    out |= {"busy": busy} if busy else {}
     rate = predict.measure_rate(context, bundle, settled, point)
     out["blocks"] = math.ceil(context.grid.height / settled.block_px) * math.ceil(context.grid.width / settled.block_px)
     out["block_px"], out["workers"], out["device"] = settled.block_px, settled.workers, settled.device
@@ -327,7 +351,7 @@ def _mapping(context: Context, pixels: int) -> dict[str, Any]:
     return out
 
 
-def _states(context: Context, verbs: Sequence[str]) -> dict[str, str]:
+def _states(context: Context, verbs: Sequence[str], *, lacking: bool) -> dict[str, str]:
     """Which stages are there already, which would be made new, and why."""
     steps = tuple(part for part in (postprocess, applicability) if part.wanted(context.recipe))
     parts = {"fetch": (plan, fetch), "train": (cubes, train), "predict": (predict, *steps)}
@@ -337,9 +361,10 @@ def _states(context: Context, verbs: Sequence[str]) -> dict[str, str]:
             try:
                 folder = module.folder_of(context)
             except WetmapError as error:
-                out[module.__name__.rpartition(".")[2]] = f"cannot run: {error}"
+                why = "waits for the files that are missing" if lacking else f"cannot run: {error}"
+                out[module.__name__.rpartition(".")[2]] = why
                 continue
-            new = f"new, because of {'; '.join(folder.changes[:3])}" if folder.changes else "to do"
+            new = f"new, because of {because(folder.changes)}" if folder.changes else "to do"
             out[folder.stage] = "already done" if folder.complete else new
     return out
 
@@ -362,7 +387,7 @@ def _estimate_lines(result: dict[str, Any]) -> list[str]:
         f"Disk:   {result['free_gb']} GB free in {result['workspace']}",
     ]
     out += [f"Stage:  {stage}: {state}" for stage, state in result["stages"].items()]
-    out += reading_estimate.lines(result.get("fetch", {}))
+    out += reading_estimate.lines(result.get("fetch", {})) + expected.lines(result)
     for verb in result["verbs"]:
         out.append(f"{verb.capitalize()}: {facts(result[verb])}")
     return out

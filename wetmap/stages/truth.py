@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from wetmap.stages.context import Context
 
 #: Side of the windows that are compared at once, pixels.
 WINDOW_PX = 512
+#: What the reference calls each cover.
+VALUES = {cover.code: "upland" if cover.upland else cover.name for cover in COVERS}
 
 
 def agreement(context: Context, classes: tuple[MapClass, ...]) -> dict[str, Any] | None:
@@ -32,8 +34,7 @@ def agreement(context: Context, classes: tuple[MapClass, ...]) -> dict[str, Any]
         classes: The map's classes. The reference calls both upland covers ``upland``; the recipe's crosswalk applies.
 
     Returns:
-        Share of mapped pixels that agree, the commonest true class, and the share that guessing it would reach; per
-        class the share of its true pixels that the map found. None where nothing was simulated.
+        As ``shares``. None where nothing was simulated.
     """
     catalog = simulate.catalog_of(context)
     if catalog is None or not (catalog.parent / "truth.tif").exists():
@@ -41,28 +42,63 @@ def agreement(context: Context, classes: tuple[MapClass, ...]) -> dict[str, Any]
     from wetmap.cube import Cube
 
     grid = Cube.open(fetch.cube_path(fetch.folder_of(context))).grid
-    codes = _codes(classes, context.recipe.classes)
     pairs: Counter[tuple[int, int]] = Counter()
     read = postprocess.reader(postprocess.final(context))
     for block in grid.blocks(WINDOW_PX):
         mapped = read(block)
-        true = codes[_truth(catalog.parent / "truth.tif", grid, block)]
+        true = _truth(catalog.parent / "truth.tif", grid, block)
         both = (mapped != predict.NO_CLASS) & (true != 0)
         values, counts = np.unique(np.stack([true[both], mapped[both]]), axis=1, return_counts=True)
         for (one, other), count in zip(values.T.tolist(), counts.tolist(), strict=True):
             pairs[one, other] += count
-    return _shares(pairs, classes)
+    return shares(pairs, classes, context.recipe.classes)
 
 
-def _codes(classes: Sequence[MapClass], specs: Sequence[ClassSpec]) -> NDArray[np.uint8]:
+def shares(
+    pairs: Mapping[tuple[int, int], int], classes: Sequence[MapClass], specs: Sequence[ClassSpec]
+) -> dict[str, Any] | None:
+    """How well map and truth agree, over every mapped pixel whose truth is known.
+
+    Args:
+        pairs: Pixels by true cover code and map code.
+        classes: The map's classes.
+        specs: The recipe's classes, with the values of the reference that they stand for.
+
+    Returns:
+        ``pixels`` compared; ``agreement``, their share that is right; ``commonest``, the commonest true class, and
+        ``commonest_agreement``, the share that guessing it would reach; ``found``, per class the share of its true
+        pixels that the map found; ``without_class``, pixels by true cover that no class of the map stands for: they are
+        compared too, and wrong whatever the map says. None where no true cover has a class.
+    """
+    codes = _codes(classes, specs)
+    names = {row.code: row.name for row in classes}
+    total, right = sum(pairs.values()), Counter[int]()
+    true, lacking = Counter[int](), Counter[str]()
+    for (cover, mapped), count in pairs.items():
+        code = codes.get(cover, 0)
+        if not code:
+            lacking[VALUES[cover]] += count
+            continue
+        true[code] += count
+        right[code] += count if mapped == code else 0
+    if not true:
+        return None
+    commonest, most = max(true.items(), key=lambda item: (item[1], -item[0]))
+    return {
+        "pixels": total,
+        "agreement": right.total() / total,
+        "commonest": names[commonest],
+        "commonest_agreement": most / total,
+        "found": {names[code]: right[code] / count for code, count in sorted(true.items())},
+        "without_class": dict(sorted(lacking.items())),
+    }
+
+
+def _codes(classes: Sequence[MapClass], specs: Sequence[ClassSpec]) -> dict[int, int]:
     """Map code of every cover code, by the recipe's own crosswalk; 0 where the map has no class for it."""
     stands_for = {str(value).casefold(): spec.name for spec in specs for value in spec.reference}
     by_name = {row.name.casefold(): row.code for row in classes}
-    codes = np.zeros(256, dtype=np.uint8)
-    for cover in COVERS:
-        value = "upland" if cover.upland else cover.name
-        codes[cover.code] = by_name.get(stands_for.get(value, value).casefold(), 0)
-    return codes
+    return {code: by_name.get(stands_for.get(value, value).casefold(), 0) for code, value in VALUES.items()}
 
 
 def _truth(path: Path, grid: Grid, block: Block) -> NDArray[np.uint8]:
@@ -72,21 +108,3 @@ def _truth(path: Path, grid: Grid, block: Block) -> NDArray[np.uint8]:
         WarpedVRT(source, crs=grid.crs, transform=grid.transform, height=grid.height, width=grid.width) as warped,
     ):
         return np.asarray(warped.read(1, window=Window(block.x0, block.y0, block.width, block.height)), dtype=np.uint8)
-
-
-def _shares(pairs: Counter[tuple[int, int]], classes: tuple[MapClass, ...]) -> dict[str, Any] | None:
-    total = sum(pairs.values())
-    if total == 0:
-        return None
-    names = {row.code: row.name for row in classes}
-    true: Counter[int] = Counter()
-    for (one, _), count in pairs.items():
-        true[one] += count
-    commonest, most = max(true.items(), key=lambda item: (item[1], -item[0]))
-    return {
-        "pixels": total,
-        "agreement": sum(count for (one, other), count in pairs.items() if one == other) / total,
-        "commonest": names[commonest],
-        "commonest_agreement": most / total,
-        "found": {names[code]: pairs[code, code] / count for code, count in sorted(true.items())},
-    }

@@ -145,6 +145,8 @@ def quiet_lightning() -> Iterator[None]:
 
         for message in LIGHTNING_WARNINGS:
             warnings.filterwarnings("ignore", message=f"^{re.escape(message)}$", category=FutureWarning)
+        # wherever Slurm is installed; its advice is to start this very command by srun, which wetmap has no need of
+        warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
         levels = [logger.level for logger in loggers]
         for logger in loggers:
             logger.setLevel(logging.ERROR)
