@@ -261,7 +261,7 @@ def copy(calm: Path, folder: Path, stage: str, **changes: Any) -> Path:
     write(folder, **changes)
     gone = {"predict": ("predict", "mosaic", "report"), "fetch": ("fetch", "train", "predict", "mosaic", "report")}
     for path in (calm / "space/stages").iterdir():
-        if path.name not in gone[stage]:
+        if path.is_dir() and path.name not in gone[stage]:
             shutil.copytree(path, folder / "space/stages" / path.name)
     if stage == "predict":
         shutil.copytree(calm / "space/model", folder / "space/model")

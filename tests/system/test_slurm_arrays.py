@@ -96,8 +96,8 @@ def test_arrays_with_a_cancelled_element_and_a_killed_process_make_the_map_of_a_
     said = next((folder / "space/slurm/logs").glob("fetch_finish-*.out")).read_text()
     assert "2 of 4 blocks of fetch are left (2 were not worked on)" in said
     table = status(recipe)
-    fetched = table["stages"][1]
-    assert (fetched["name"], fetched["done"], fetched["left"]) == ("fetch", 2, 2)
+    (fetched,) = [row for row in table["stages"] if row["name"] == "fetch"]
+    assert (fetched["done"], fetched["left"]) == (2, 2)
     assert [part["left"] for part in fetched["parts"]] == [0, 0, 2]
     assert table["next"]["command"].startswith("wetmap submit ")
 
@@ -117,7 +117,7 @@ def test_arrays_with_a_cancelled_element_and_a_killed_process_make_the_map_of_a_
     told = next((folder / "space/slurm/logs").glob("map-*.out")).read_text()
     assert "predict: 3 of 4 blocks" in told, "the block of the killed job is one of the few that closing does itself"
     assert digests(folder) == digests(small)
-    assert [row["state"] for row in status(recipe)["stages"]] == ["done"] * 5
+    assert {row["state"] for row in status(recipe)["stages"]} == {"done"}
     third = submit(recipe)
     assert (third["jobs"], third["steps"]) == ([], [])
 
