@@ -13,7 +13,8 @@ import pytest
 import rasterio
 
 from tests.stages.test_predict import folder, open_context
-from wetmap.crosswalk import translate
+from wetmap.classes import MapClass
+from wetmap.crosswalk import Step, Translation, translate
 from wetmap.errors import PaletteWarning, RecipeError
 from wetmap.products.class_map import open_class_map
 from wetmap.recipe import Recipe
@@ -111,3 +112,10 @@ def test_colours_that_somebody_cannot_tell_apart_are_warned_of() -> None:
         warnings.simplefilter("error")
         other_classes.check(recipe_of())
         other_classes.check(Recipe())
+
+
+def test_no_cell_of_the_crosswalk_is_a_formula() -> None:
+    odd = MapClass(1, "=1+1", "#112233")
+    step = Step(odd, MapClass(2, "+fen", "#445566"), "@me", "\tnote")
+    cells = next(csv.reader(other_classes._csv(Translation("cwcs", (step,))).decode().splitlines()[1:]))
+    assert cells == ["1", "'=1+1", "2", "'+fen", "'@me", "'\tnote"]

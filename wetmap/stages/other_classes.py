@@ -24,14 +24,12 @@ from wetmap.recipe import Recipe, Reference
 from wetmap.samples.class_table import resolve_classes, with_background
 from wetmap.stages import predict
 from wetmap.stages.context import Context
-from wetmap.workspace import write_bytes
+from wetmap.workspace import spreadsheet_cell, write_bytes
 
 #: Raised when the same request would give other files.
 REVISION = 1
 #: Head of crosswalk_<system>.csv.
 COLUMNS = ("code", "class", "to_code", "to_class", "rests_on", "note")
-#: First characters by which a spreadsheet takes a text for a formula.
-FORMULA = ("=", "+", "-", "@", "\t")
 #: Pairs of colours that a warning names.
 LISTED = 5
 
@@ -175,7 +173,7 @@ def _csv(found: Translation) -> bytes:
     table = csv.writer(text, lineterminator="\r\n")
     table.writerow(COLUMNS)
     for step in found.steps:
-        name = f"'{step.before.name}" if step.before.name.startswith(FORMULA) else step.before.name
-        table.writerow((step.before.code, name, step.after.code, step.after.name, step.rests_on, step.note))
+        before, after, *words = map(spreadsheet_cell, (step.before.name, step.after.name, step.rests_on, step.note))
+        table.writerow((step.before.code, before, step.after.code, after, *words))
     content = text.getvalue()
     return content.encode("ascii" if content.isascii() else "utf-8-sig")
