@@ -130,3 +130,11 @@ def _geodesic(geometry: Polygon) -> float:
     from pyproj import Geod
 
     return float(Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(geometry))[0])
+
+
+def test_what_gdal_advises_programmers_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "notes.md"
+    path.write_text("# not a map", encoding="utf-8")
+    with pytest.raises(AoiError, match=r"supported file format\)\. Open it in QGIS") as caught:
+        read_aoi(path)
+    assert "driver" not in str(caught.value)

@@ -211,4 +211,6 @@ def _geodesic_area_m2(geometry: BaseGeometry) -> float:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """What went wrong, without GDAL's advice to programmers and without the full stop."""
+    said = str(error).strip().partition("; It might help")[0]
+    return said.splitlines()[0].rstrip(".") if said else type(error).__name__
