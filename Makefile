@@ -11,7 +11,7 @@ WORKERS ?= 2
 TIMES ?= 20
 SEED ?= 7
 
-.PHONY: sample test test-system torture fuzz audit lint docs reference format clean
+.PHONY: sample test test-system torture fuzz audit lock lint docs reference format clean
 
 sample: $(VENV)/.installed
 	$(BIN)/wetmap run pipelines/sample.yaml
@@ -41,6 +41,10 @@ audit: $(VENV)/bin/python
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
+# The hashes of all files that constraints.txt pins, from the Python Package Index.
+lock: $(VENV)/bin/python
+	$(BIN)/python .ci/lock.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

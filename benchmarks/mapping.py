@@ -7,7 +7,8 @@
   call), and the dense networks. In one process, in turns, so that a busy moment of the machine falls on all alike;
   the best round counts. Where other programs want the machine too, ``--clock cpu`` with one thread counts only the
   time this one was given. With a CUDA device, the same networks there.
-- ``memory``: ``wetmap predict`` with a forest of one tree on a large and on a small square.
+- ``memory``: ``wetmap predict`` with a forest of one tree on a large and on a small square, in blocks of the same side:
+  left to itself it cuts a small map smaller, so that no worker waits.
 - ``pipeline``: ``wetmap predict`` (start-up, reading, inference, writing, mosaic, report) against the bare model on the
   same pixels in memory, with the same cores.
 - ``workers``: the same map with one and with two workers of one thread each.
@@ -158,6 +159,8 @@ def main() -> None:
     figures: dict[str, Any] = dict.fromkeys(FIGURES)
     if "models" in chosen.parts:
         figures |= run_models(chosen)
+    if chosen.folder is not None:
+        chosen.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="wetmap-mapping-", dir=chosen.folder) as folder:
         figures |= run_walks(chosen, Path(folder))
     rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}

@@ -40,6 +40,8 @@ CLASSES = 7
 OPTICAL = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 #: Rows of a raster that are made at a time, and side of the tiles in the file, pixels.
 ROWS_PX, FILE_TILE_PX = 512, 512
+#: Side of the blocks where memory is compared, pixels: what a large map has anyway.
+BLOCK_PX = 512
 #: Seconds between looks at memory.
 LOOK_EVERY_S = 0.1
 #: Stages of a map that are made anew for another run on the same cube.
@@ -263,7 +265,7 @@ def memory(folder: Path, small: int, large: int, workers: int, options: tuple[st
     rows: dict[str, Any] = {}
     for side in (small, large):
         area = make_area(folder / f"memory-{side}", side, bands="few")
-        run = predict(area, make_bundle(folder, area, "forest"), "--workers", workers, *options)
+        run = predict(area, make_bundle(folder, area, "forest"), "--workers", workers, "--block-px", BLOCK_PX, *options)
         rows[f"{side} px"] = {"peak_mb": round(run.peak_mb), "seconds": round(run.seconds, 1)}
         shutil.rmtree(folder / f"memory-{side}")
     peaks = [row["peak_mb"] for row in rows.values()]

@@ -54,6 +54,13 @@ def threads_seen(_: int) -> dict[str, Any]:
     }
 
 
+def sampled(_: int) -> bool:
+    """Whether Dask looks at every thread of this process a hundred times a second."""
+    import dask
+
+    return bool(dask.config.get("distributed.worker.profile.enabled"))
+
+
 def meet(number: int) -> int:
     """Wait until two tasks are here at the same time."""
     _MEETING.wait(timeout=20)
@@ -149,6 +156,17 @@ def test_nobody_waits_for_ever_for_workers_that_do_not_come_back(
         workers._local.cluster.scale(0)
         with pytest.raises(WorkersLostError, match="none came back within"):
             list(coming)
+
+
+def test_nobody_waits_for_ever_for_workers_that_do_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "START_WITHIN_S", 0.001)
+    with Workers(Cluster(workers=2), tmp_path) as workers, pytest.raises(WorkersLostError, match="did not answer"):
+        list(workers.stream(halve, range(0, 4, 2)))
+
+
+def test_workers_here_are_not_looked_at_all_the_time(tmp_path: Path) -> None:
+    with Workers(Cluster(workers=2), tmp_path) as workers:
+        assert dict(workers.stream(sampled, range(2))) == {0: False, 1: False}
 
 
 def test_no_more_workers_than_cores_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import runpy
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,3 +127,36 @@ def test_remote_images_are_of_two_formats() -> None:
         "s3://b/a",
     ):
         assert _remote_format(link) in {"GTiff", "JP2OpenJPEG"}
+
+
+class TestHashes:
+    """hashes.txt beside constraints.txt."""
+
+    def test_every_pinned_version_has_hashes(self, tmp_path: Path) -> None:
+        for name in (".ci/lock.py", "constraints.txt", "hashes.txt"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
+        words = [sys.executable, tmp_path / ".ci/lock.py", "--check"]
+        assert subprocess.run(words, check=False).returncode == 0
+        pins = tmp_path / "constraints.txt"
+        pins.write_text(pins.read_text().replace("affine==3.0.1", "affine==3.0.2"))
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "differ: affine" in done.stderr
+        blocks = (ROOT / "hashes.txt").read_text().split("==")[1:]
+        assert all("--hash=sha256:" in block for block in blocks)
+
+    def test_a_file_belongs_to_its_version_and_to_a_python_that_wetmap_runs_on(self) -> None:
+        fits = runpy.run_path(str(ROOT / ".ci/lock.py"))["fits"]
+        for name, belongs in {
+            "numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.whl": True,
+            "numpy-2.1.0-cp310-cp310-manylinux_2_17_x86_64.whl": False,
+            "numpy-2.1.0-cp314-cp314t-macosx_11_0_arm64.whl": False,
+            "numpy-2.1.0-cp39-abi3-win_amd64.whl": True,
+            "numpy-2.1.0-py2.py3-none-any.whl": True,
+            "numpy-2.1.0.tar.gz": True,
+            "numpy-2.1.0rc1.tar.gz": False,
+            "numpy-2.10-py3-none-any.whl": False,
+            "numpy_more-2.1.0.tar.gz": False,
+        }.items():
+            assert fits(name, "numpy", "2.1.0") is belongs, name

@@ -412,8 +412,8 @@ def test_bfloat16_is_computed_and_compared(folder: Path, name: str) -> None:
     ("side", "workers", "asked", "expected"),
     [
         (10_000, 2, None, 512),  # 400 blocks
-        (2_048, 1, None, 512),  # 16 blocks are enough for one
-        (2_048, 2, None, 256),  # and too few for two
+        (4_096, 1, None, 512),  # 64 blocks are enough for one
+        (4_096, 2, None, 256),  # and too few for two
         (300, 2, None, 256),  # no smaller than this
         (2_048, 2, 512, 512),  # who asks for a size gets it
         (2_048, 2, 100, 128),  # in whole tiles

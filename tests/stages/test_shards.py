@@ -370,9 +370,11 @@ class TestStatus:
             rows = status(space, simulated=True)
             assert (rows[0].name, rows[0].state) == ("simulate", "at work")
             assert next_step(rows, [], None)["what"] == "wait: simulate is at work"
-        with space.lock("cubes"), space.lock("mosaic"):
-            states = {row.name: row.state for row in status(space)}
-        assert states == dict.fromkeys(("plan", "fetch", "predict"), "to do") | {"train": "at work", "map": "at work"}
+        for step in ("postprocess", "mosaic", "background", "report"):
+            with space.lock("cubes"), space.lock(step):
+                states = {row.name: row.state for row in status(space)}
+            waiting = dict.fromkeys(("plan", "fetch", "predict"), "to do")
+            assert states == waiting | {"train": "at work", "map": "at work"}, step
 
     def test_no_more_than_ten_failures_are_named(self, tmp_path: Path) -> None:
         space = Workspace(tmp_path).open()

@@ -6,8 +6,10 @@ answers in under half a second, so each verb imports what it needs when it runs.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import gc
 import io
 import json
 import os
@@ -81,6 +83,7 @@ def _options(
 def main() -> None:
     """Entry point of the ``wetmap`` command."""
     _exit_at_once_on_ctrl_c()
+    atexit.register(gc.freeze)  # looking for circles in all that was imported takes a second, and the process ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # names of files need not be text

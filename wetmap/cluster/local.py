@@ -17,8 +17,19 @@ from wetmap.cluster.limits import environment, thread_limits
 from wetmap.cluster.stream import DEATHS_ALLOWED
 from wetmap.errors import WorkersLostError
 
+#: Seconds that a worker process may take to be there; its libraries are imported once, before, in two or three.
+START_WITHIN_S = 120.0
 #: What worker processes are made with; single packages that are not there are passed over.
-PRELOADED = ("distributed", "distributed.nanny", "distributed.worker", "numpy", "zarr", "torch", "wetmap.cluster")
+PRELOADED = (
+    "distributed",
+    "distributed.nanny",
+    "distributed.worker",
+    "numpy",
+    "zarr",
+    "torch",
+    "wetmap.cluster",
+    "wetmap.cluster.quick_exit",
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,11 @@ def start(scratch: Path, threads: int, count: int, at_once: int) -> LocalCrew:
             dask.config.set(
                 {
                     "distributed.worker.multiprocessing-method": prepare_processes(),
+                    # for a dashboard that nobody is told of: to look at every thread a hundred times a second took a
+                    # twentieth of each core
+                    "distributed.worker.profile.enabled": False,
+                    "distributed.admin.tick.interval": "500ms",
+                    "distributed.admin.system-monitor.interval": "5s",
                     "distributed.admin.system-monitor.gil.enabled": False,
                     "distributed.comm.timeouts.connect": "60s",
                     "distributed.scheduler.allowed-failures": DEATHS_ALLOWED,
@@ -95,6 +111,7 @@ def start(scratch: Path, threads: int, count: int, at_once: int) -> LocalCrew:
                     silence_logs=logging.CRITICAL,  # what fails is told by us, in one line
                     local_directory=str(scratch),
                     memory_limit=0,
+                    death_timeout=START_WITHIN_S,
                 ),
             )
         )

@@ -36,7 +36,7 @@ FILE = "settings.json"
 AT_ONCE = 2
 #: Side of blocks, pixels, where nothing else is asked. On small maps they are cut smaller, down to the second side,
 #: until every worker has so many of them: the last ones end at different times, and until then some workers wait.
-USUAL_PX, LEAST_PX, BLOCKS_PER_WORKER = 512, 256, 16
+USUAL_PX, LEAST_PX, BLOCKS_PER_WORKER = 512, 256, 64
 #: What the leading process needs beyond what it has when mapping begins, bytes: Dask, mosaic (GDAL keeps 64 MB of the
 #: raster) and report. Measured: docs/how-to/big-areas.md.
 LATER_BYTES = 150 * 2**20

@@ -23,7 +23,7 @@ from wetmap.workspace import StageFolder, Workspace, read_json
 #: Failed blocks that are named, at most.
 NAMED = 10
 #: Steps without a row of their own, by the row that they belong to.
-BEHIND = {"train": ("cubes",), "map": ("postprocess", "mosaic", "report")}
+BEHIND = {"train": ("cubes",), "map": ("postprocess", "mosaic", "background", "report")}
 #: Where `wetmap submit` notes what it submitted.
 JOBS = Path("slurm", "jobs.json")
 #: The script that submits the others.
