@@ -7,6 +7,8 @@ import errno
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -167,6 +169,17 @@ def test_nobody_waits_for_ever_for_workers_that_do_not_start(tmp_path: Path, mon
 def test_workers_here_are_not_looked_at_all_the_time(tmp_path: Path) -> None:
     with Workers(Cluster(workers=2), tmp_path) as workers:
         assert dict(workers.stream(sampled, range(2))) == {0: False, 1: False}
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["import wetmap.cluster.quick_exit", "import wetmap.cli.main as m, sys; sys.argv[1:] = ['--version']; m.main()"],
+)
+def test_a_process_ends_without_a_last_look_for_circles(first: str) -> None:
+    """Registered first, and so called last: by then what is there is set aside from the search."""
+    code = f"import atexit, gc; atexit.register(lambda: print('set aside', gc.get_freeze_count() > 0)); {first}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set aside True"
 
 
 def test_no_more_workers_than_cores_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,3 +131,22 @@ def test_tiles_of_the_bare_model_cover_the_area_once():
         assert hits[rows, cols].shape == (7, 7)
         hits[rows, cols][2:-2, 2:-2] += 1
     assert (hits[2:-2, 2:-2] == 1).all()
+
+
+def test_models_are_compared_on_recipes_that_hold(tmp_path):
+    import compare_models
+
+    from tests.walk.test_real_scenes import SCENES
+    from wetmap.recipe_file import load_recipe
+
+    path = compare_models.simulated_recipe(tmp_path / "simulated")
+    recipe = load_recipe(path)
+    assert recipe.reference == "simulated"
+    assert recipe.features.preset == "paper16"
+    if not SCENES.is_dir():
+        with pytest.raises(SystemExit, match="not beside the checkout"):
+            compare_models.real_recipe(tmp_path / "coast", "coast")
+        return
+    for name, classes in (("coast", 4), ("valley", 5)):
+        recipe = load_recipe(compare_models.real_recipe(tmp_path / name, name))
+        assert (len(recipe.classes), recipe.splits.block_m, recipe.splits.buffer_m) == (classes, 480, 160)
