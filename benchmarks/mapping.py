@@ -11,7 +11,8 @@
   left to itself it cuts a small map smaller, so that no worker waits.
 - ``pipeline``: ``wetmap predict`` (start-up, reading, inference, writing, mosaic, report) against the bare model on the
   same pixels in memory, with the same cores.
-- ``workers``: the same map with one and with two workers of one thread each.
+- ``workers``: the same map with one and with two workers of one thread each. These two parts take turns as well
+  (``--turns``), and the best turn counts; every turn is printed.
 
 Prints tables and, as its last line, one JSON object; what was left out is null there.
 """
@@ -65,6 +66,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--memory", help="memory: the bound given to predict, such as 2GiB [default: none]")
     parser.add_argument("--map-side", type=int, default=2_048, help="pipeline, workers: side of the map, pixels")
     parser.add_argument("--map-models", default="wetmapformer-window,wetmapformer", help="pipeline, workers: networks")
+    parser.add_argument("--turns", type=int, default=2, help="pipeline, workers: runs, of which the best counts")
     parser.add_argument("--folder", type=Path, help="where rasters and workspaces are made [default: a temporary one]")
     parser.add_argument("--plot", type=Path, help="write a chart of the models here (SVG or PNG)")
     chosen = parser.parse_args(words)
@@ -136,9 +138,10 @@ def run_walks(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     parts = tuple(name for name in chosen.parts if name in ("pipeline", "workers"))
     if parts:
         names = tuple(chosen.map_models.split(","))
-        found = mapping_walk.pipeline(folder, chosen.map_side, chosen.threads, parts, names)
+        found = mapping_walk.pipeline(folder, chosen.map_side, chosen.threads, parts, names, chosen.turns)
         print(f"\nwhole maps of {chosen.map_side} x {chosen.map_side} x 16, pixels/s, start-up of processes included")
-        print("\n".join(f"{name:44} {rate:10.0f}" for name, rate in found["rows"].items()))
+        for name, rates in found["rows"].items():
+            print(f"{name:44}" + "".join(f" {rate:10.0f}" for rate in rates))
         figures |= found["figures"]
     if "memory" in chosen.parts:
         options = ("--memory", chosen.memory) if chosen.memory else ()

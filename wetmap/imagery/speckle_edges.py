@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import gammainc, gammaincinv
 
 from wetmap.imagery.speckle import Bools, Floats, lee, minimum_square_error, moments
@@ -108,6 +107,7 @@ def sigma_range(looks: float, share: float = SIGMA_SHARE) -> SigmaRange:
         looks: Equivalent number of looks, above 0.
         share: Share of the speckle inside, above 0 and below 1.
     """
+    from scipy.optimize import brentq  # takes a fifth of a second to load, in every command
 
     def ends(below: float) -> tuple[float, float]:
         first, last = gammaincinv(looks, below), gammaincinv(looks, min(below + share, 1.0 - 1e-15))

@@ -240,7 +240,8 @@ def _measure(layer: MeasureLayer, number: int, longest_px: int) -> dict[str, Any
 
 def _deflated(codes: NDArray[np.uint8]) -> dict[str, Any]:
     """A raster (y, x), row after row, deflated (RFC 1950) and in base64."""
-    text = base64.b64encode(zlib.compress(np.ascontiguousarray(codes).tobytes(), 9)).decode("ascii")
+    # one step below the strongest: half the time for four percent more
+    text = base64.b64encode(zlib.compress(np.ascontiguousarray(codes).tobytes(), 8)).decode("ascii")
     return {"width": codes.shape[1], "height": codes.shape[0], "codes": text}
 
 

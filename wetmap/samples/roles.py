@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 #: What a sample is used for.
 ROLES = ("train", "validation", "test", "dropped")
@@ -68,5 +67,7 @@ def _closer(at: NDArray[np.float64], others: NDArray[np.float64], distance_px: i
     """Which points have one of ``others`` at a Chebyshev distance of less than ``distance_px`` (whole pixels)."""
     if not len(others) or not len(at):
         return np.zeros(len(at), dtype=np.bool_)
+    from scipy.spatial import KDTree  # takes a fifth of a second to load, in every command
+
     distance, _ = KDTree(others).query(at, p=np.inf, distance_upper_bound=float(distance_px))
     return np.asarray(distance < distance_px - 0.5)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from wetmap.errors import ReferenceDataError
 from wetmap.samples.class_table import value_key, value_text
@@ -70,6 +69,8 @@ def sites_of_samples(
     at = np.stack([row, col], axis=1).astype(np.float64)
     homeless = np.flatnonzero(site < 0)
     if len(homeless) and len(there):
+        from scipy.spatial import KDTree  # takes a fifth of a second to load, in every command
+
         distance = np.stack([KDTree(at[site == number]).query(at[homeless])[0] for number in there])
         site[homeless] = there[distance.argmin(axis=0)]
     names = tuple(sites.names[int(number)] for number in there)
