@@ -7,8 +7,7 @@
   call), and the dense networks. In one process, in turns, so that a busy moment of the machine falls on all alike;
   the best round counts. Where other programs want the machine too, ``--clock cpu`` with one thread counts only the
   time this one was given. With a CUDA device, the same networks there.
-- ``memory``: ``wetmap predict`` with a forest of one tree on a large and on a small square, in blocks of the same side:
-  left to itself it cuts a small map smaller, so that no worker waits.
+- ``memory``: ``wetmap predict`` with a forest of one tree on a large and on a small square.
 - ``pipeline``: ``wetmap predict`` (start-up, reading, inference, writing, mosaic, report) against the bare model on the
   same pixels in memory, with the same cores.
 - ``workers``: the same map with one and with two workers of one thread each. These two parts take turns as well

@@ -40,7 +40,7 @@ CLASSES = 7
 OPTICAL = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 #: Rows of a raster that are made at a time, and side of the tiles in the file, pixels.
 ROWS_PX, FILE_TILE_PX = 512, 512
-#: Side of the blocks where memory is compared, pixels: what a large map has anyway.
+#: Side of the blocks of a large map, pixels, where nothing else is asked.
 BLOCK_PX = 512
 #: Seconds between looks at memory.
 LOOK_EVERY_S = 0.1
@@ -261,15 +261,24 @@ def held_bytes(process: psutil.Process) -> int:
 
 
 def memory(folder: Path, small: int, large: int, workers: int, options: tuple[str, ...]) -> dict[str, Any]:
-    """Peak memory of mapping a large and a small square with a forest of one tree, same settings."""
+    """Peak memory of mapping a large and a small square with a forest of one tree, by the same command.
+
+    That command cuts the small square smaller, so that no worker waits at its end; it is mapped once more in blocks of
+    the side that the large one has.
+    """
+    equal = ("--block-px", BLOCK_PX)
+    runs: list[Run] = []
     rows: dict[str, Any] = {}
-    for side in (small, large):
+    for side, ways in ((small, ((), equal)), (large, ((),))):
         area = make_area(folder / f"memory-{side}", side, bands="few")
-        run = predict(area, make_bundle(folder, area, "forest"), "--workers", workers, "--block-px", BLOCK_PX, *options)
-        rows[f"{side} px"] = {"peak_mb": round(run.peak_mb), "seconds": round(run.seconds, 1)}
+        bundle = make_bundle(folder, area, "forest")
+        for way in ways:
+            runs.append(predict(area, bundle, "--workers", workers, *way, *options))
+            name = " ".join([f"{side} px", *map(str, way)])
+            rows[name] = {"peak_mb": round(runs[-1].peak_mb), "seconds": round(runs[-1].seconds, 1)}
         shutil.rmtree(folder / f"memory-{side}")
-    peaks = [row["peak_mb"] for row in rows.values()]
-    return {"rows": rows, "figures": {"memory_growth": peaks[1] / peaks[0]}}
+    alike, finer, most = runs[1].peak_mb, runs[0].peak_mb, runs[2].peak_mb
+    return {"rows": rows, "figures": {"memory_growth": most / finer, "memory_growth_equal_blocks": most / alike}}
 
 
 def pipeline(

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -76,6 +76,7 @@ def test_a_script_of_an_array() -> None:
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1))
+@example("/")
 @settings(deadline=None, max_examples=40)
 def test_any_folder_reaches_the_program_as_it_is_and_runs_nothing(name: str) -> None:
     if not name.isprintable():
@@ -86,8 +87,8 @@ def test_any_folder_reaches_the_program_as_it_is_and_runs_nothing(name: str) -> 
     words = words_of(text)
     assert words[words.index("--workspace") + 1] == str(Path("/x") / name)
     said = next(line for line in text.splitlines() if line.startswith("#SBATCH --output="))
-    whole = str(Path("/x") / name).replace("%", "%%")
-    assert shlex.split(said)[1:] == [f"--output={whole}/slurm/logs/plan-%j.out"]
+    logs = str(Path("/x") / name / "slurm" / "logs").replace("%", "%%")
+    assert shlex.split(said)[1:] == [f"--output={logs}/plan-%j.out"]
     for line in text.splitlines():
         assert line.startswith(("#", "set ", "export ", "exec ", "  ")) or not line
 

@@ -24,13 +24,12 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from wetmap.errors import WorkspaceError
+from wetmap.gdal_cache import bound_gdal_cache
 from wetmap.geo import Block, Grid
 from wetmap.workspace import disk_full
 
 #: Side of the windows that are read and of the tiles in the file, pixels: a multiple of 16 (TIFF 6.0, section 15).
 TILE_PX = 512
-#: GDAL's block cache while writing, MB: bounds memory whatever the size of the raster.
-CACHE_MB = 64
 #: A disk with less left than this, after a failed write, was full. Bytes.
 FULL_BELOW = 1_000_000
 #: What a failed read or write of a raster raises; rasterio raises SystemError where GDAL fails without saying why.
@@ -75,9 +74,10 @@ def write_cog(path: Path, grid: Grid, read: Callable[[Block], ArrayLike], **laye
     """
     tiles, fresh = path.with_name(f".tmp-tiles-{path.name}"), path.with_name(f".tmp-{path.name}")
     _remove(tiles, fresh)
+    bound_gdal_cache()
     try:
         # One thread and no side files: bytes depend on nothing but the pixels.
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_NUM_THREADS="1", GDAL_PAM_ENABLED="NO"):
+        with rasterio.Env(GDAL_NUM_THREADS="1", GDAL_PAM_ENABLED="NO"):
             checksum = _write_tiles(tiles, path, grid, read, layer)
             with _disk_errors(path):
                 rasterio.shutil.copy(tiles, fresh, **_cog_options(layer))

@@ -15,6 +15,7 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from wetmap.errors import ReferenceDataError
+from wetmap.gdal_cache import bound_gdal_cache
 from wetmap.geo import Block, Grid
 from wetmap.recipe import Background, ClassSpec, Reference
 from wetmap.samples.class_table import codes_by_value, resolve_classes, value_key, value_text
@@ -104,6 +105,7 @@ def _sampled(reference: Reference, grid: Grid) -> tuple[NDArray[np.int32], list[
     """
     places = np.full(grid.shape, -1, dtype=np.int32)
     known: dict[float, int] = {}
+    bound_gdal_cache()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _crs_of says it as an error

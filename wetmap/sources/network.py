@@ -50,7 +50,7 @@ LONGEST_WAIT_S = 60.0
 DOWN_AFTER = 20
 REST_S = 30.0
 #: Settings of GDAL while remote files are read: no listing of folders, no question before the first read, no tries of
-#: its own (ours see what the server asks for), and a cache that does not take 5 % of the machine in every worker.
+#: its own (ours see what the server asks for).
 GDAL_SETTINGS: Mapping[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "CPL_VSIL_CURL_USE_HEAD": "NO",
@@ -59,7 +59,6 @@ GDAL_SETTINGS: Mapping[str, Any] = {
     "GDAL_HTTP_MULTIPLEX": "YES",
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     "VSI_CACHE": "TRUE",
-    "GDAL_CACHEMAX": 128,
 }
 #: GDAL's settings of the buckets of known archives; the variables of the environment go before.
 ENDPOINTS: Mapping[str, Mapping[str, str]] = {

@@ -17,7 +17,7 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from wetmap.errors import SourceError
+from wetmap.gdal_cache import bound_gdal_cache
 from wetmap.geo import Grid
 from wetmap.sources import network
 from wetmap.sources.positions import Lattice, Projection, steps_of
@@ -45,9 +46,6 @@ Bools = NDArray[np.bool_]
 _Neighbour = tuple[NDArray[np.intp], Floats, Bools]
 #: Masks that follow from stored values alone.
 _PLAIN_MASKS = {MaskFlags.all_valid, MaskFlags.nodata}
-
-#: Settings of GDAL while files of this machine are read: a cache that does not take 5 % of it in every worker.
-LOCAL_ENV: Mapping[str, Any] = {"GDAL_CACHEMAX": 128}
 
 #: Most pixels that are resampled at once; more are taken in strips.
 STRIP_PIXELS = 4_000_000
@@ -145,11 +143,11 @@ def _with_dataset(source: RasterBand, use: Callable[[Any], NDArray[np.float32]])
             _check(dataset, source, address(source.href))
             return use(dataset)
 
+    bound_gdal_cache()
     if network.is_remote(source.href):
         return network.read(source.href, lambda href: open_and_use(href, _remote_format(href)), source.signer)
     try:
-        with rasterio.Env(**LOCAL_ENV):
-            return open_and_use(source.href)
+        return open_and_use(source.href)
     except (RasterioError, OSError) as error:
         raise SourceError(
             f"{source.href} cannot be read ({local_trouble(error, source.href)}).",

@@ -22,6 +22,7 @@ from rasterio.windows import Window
 
 from wetmap.classes import MapClass
 from wetmap.errors import PartialCoverWarning, SourceError, UsageError
+from wetmap.gdal_cache import bound_gdal_cache
 from wetmap.geo import Block, Grid
 from wetmap.products.change_table import (
     NO_CHANGE,
@@ -281,6 +282,7 @@ class _Reader:
 
 @contextlib.contextmanager
 def _opened(before: ClassMap, after: ClassMap) -> Iterator[_Reader]:
+    bound_gdal_cache()
     with rasterio.open(before.path) as first, rasterio.open(after.path) as second:
         yield _Reader(first, second)
 

@@ -44,8 +44,8 @@ class ClearLooks:
         return np.where(inside, looks, np.uint16(NO_COUNT))
 
 
-def write_layers(folder: Path, context: Context, cube: Cube, classes: Sequence[MapClass], tags: dict[str, str]) -> None:
-    """Write the layers that the recipe asks for, each with its style, into the folder of the products.
+def write_kept(folder: Path, context: Context, cube: Cube, classes: Sequence[MapClass], tags: dict[str, str]) -> None:
+    """Write the layers that mapping kept, as the recipe asks, each with its style, into the folder of the products.
 
     Args:
         folder: Where to.
@@ -66,8 +66,6 @@ def write_layers(folder: Path, context: Context, cube: Cube, classes: Sequence[M
         path = folder / "probabilities.tif"
         _write_kept(path, context, cube, tuple(xml_text(row.name) for row in classes), tags)
         write_ramp_style(path, low=0, high=100, label=f"Probability of {classes[0].name} (%)")
-    if kept_layers.counts_clear(context.recipe):
-        _write_clear_count(folder / "clear_count.tif", context, cube, tags)
 
 
 def _write_kept(
@@ -88,7 +86,21 @@ def _write_kept(
     )
 
 
-def _write_clear_count(path: Path, context: Context, cube: Cube, tags: dict[str, str]) -> None:
+def write_clear_count(folder: Path, context: Context, cube: Cube, tags: dict[str, str]) -> None:
+    """Write the clear looks of each season, with their style, if the recipe asks for them.
+
+    Args:
+        folder: Where to.
+        context: The recipe, and the workspace with the plan.
+        cube: The cube that was mapped.
+        tags: Tags of the file.
+
+    Raises:
+        WorkspaceError: The disk is full.
+    """
+    if not kept_layers.counts_clear(context.recipe):
+        return
+    path = folder / "clear_count.tif"
     read = ClearLooks(cube, plan.load(plan.folder_of(context)).inside)
     write_cog(
         path,

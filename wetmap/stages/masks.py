@@ -21,6 +21,7 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from wetmap.errors import SourceError, UsageError
+from wetmap.gdal_cache import bound_gdal_cache
 from wetmap.geo import Block, Grid
 from wetmap.geo.aoi import DENSIFY_DEG
 from wetmap.recipe_file import plain
@@ -156,6 +157,7 @@ def _projected(shapes: NDArray[Any], crs: CRS, window: Grid) -> NDArray[Any]:
 def _raster_holds(mask: Mask, window: Grid) -> NDArray[np.bool_]:
     """Pixels whose centre lies on a value that counts."""
     hit = np.zeros(window.shape, dtype=np.bool_)
+    bound_gdal_cache()
     try:
         with rasterio.open(mask.path) as raster:
             x, y = np.meshgrid(window.x, window.y)

@@ -18,7 +18,7 @@ from wetmap.products.geotiff import write_cog
 from wetmap.products.style import write_class_style, write_ramp_style
 from wetmap.stages import applicability, fetch, kept_layers, other_classes, postprocess, predict
 from wetmap.stages.context import Context
-from wetmap.stages.layer_files import write_layers
+from wetmap.stages.layer_files import write_clear_count, write_kept
 from wetmap.stages.polygons import MapReaders, make_polygons
 from wetmap.workspace import StageFolder, write_json
 
@@ -79,14 +79,17 @@ def run(context: Context) -> StageFolder:
         read_classes = postprocess.reader(postprocess.final(context))
         read_confidence = postprocess.confidence_reader(context)
         classes, tags = classes_of(context), _tags(context, simulated=cube.simulated)
+        of_model = _tags_of_model(context, simulated=cube.simulated)
         with ThreadPoolExecutor(1) as beside:  # most of the work is compression, outside of Python's lock
             other = beside.submit(_write_confidence, folder.path / "confidence.tif", cube.grid, read_confidence, tags)
             counting = beside.submit(count_areas, cube.grid, read_classes, classes)
+            looks = beside.submit(write_clear_count, folder.path, context, cube, of_model)
             _write_classes(folder.path / "classes.tif", cube.grid, read_classes, classes, tags)
-            write_layers(folder.path, context, cube, classes, _tags_of_model(context, simulated=cube.simulated))
-            ground = applicability.write_layer(folder.path, context, _tags_of_model(context, simulated=cube.simulated))
+            write_kept(folder.path, context, cube, classes, of_model)
+            ground = applicability.write_layer(folder.path, context, of_model)
             other.result()
             rows = counting.result()
+            looks.result()
         write_areas_csv(folder.path / "areas.csv", rows, simulated=cube.simulated)
         other_classes.write(
             folder.path, context.recipe, cube.grid, read_classes, classes, tags=tags, simulated=cube.simulated

@@ -19,6 +19,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from wetmap.errors import SourceError
+from wetmap.gdal_cache import bound_gdal_cache
 from wetmap.geo import Grid
 from wetmap.imagery.drainage import height_above_drainage
 from wetmap.imagery.flow import Ground, accumulation_on, fill_depressions
@@ -279,6 +280,7 @@ def _fill_sea(archive: Archive, scenes: Sequence[Scene], grid: Grid, elevation: 
 def _writing(path: Path, grid: Grid, descriptions: Sequence[str]) -> Iterator[Any]:
     """A float32 GeoTIFF that appears when it is whole."""
     temporary = path.with_name(f".tmp-{path.name}")
+    bound_gdal_cache()
     with rasterio.open(
         temporary,
         "w",

@@ -14,6 +14,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from wetmap.classes import MapClass
+from wetmap.gdal_cache import bound_gdal_cache
 from wetmap.geo import Block, Grid
 from wetmap.recipe import ClassSpec
 from wetmap.sources.landscape import COVERS
@@ -103,6 +104,7 @@ def _codes(classes: Sequence[MapClass], specs: Sequence[ClassSpec]) -> dict[int,
 
 def _truth(path: Path, grid: Grid, block: Block) -> NDArray[np.uint8]:
     """Cover codes on a block of the grid, nearest neighbour, 0 where there is no landscape."""
+    bound_gdal_cache()
     with (
         rasterio.open(path) as source,
         WarpedVRT(source, crs=grid.crs, transform=grid.transform, height=grid.height, width=grid.width) as warped,
