@@ -31,3 +31,22 @@ def test_freed_memory_is_used_again() -> None:
     (plain,) = run("plain")
     assert taken == "True"
     assert int(kept) < int(plain) / 4
+
+
+RETURNED = """
+import numpy as np, psutil
+from wetmap.allocator import give_freed_memory_back, keep_freed_memory
+held = lambda: psutil.Process().memory_info().rss / 2**20
+keep_freed_memory(one_arena=True)
+parts = [np.ones(1_000_000) for _ in range(50)]
+del parts
+kept = held()
+give_freed_memory_back()
+print(kept - held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_freed_memory_is_given_back_when_the_work_is_over() -> None:
+    done = subprocess.run([sys.executable, "-c", RETURNED], check=True, capture_output=True, text=True)
+    assert float(done.stdout) > 300  # of 380 MB

@@ -135,9 +135,12 @@ def test_a_killed_worker_loses_nothing_and_a_block_that_kills_every_time_is_name
     once, always = tmp_path / "once", tmp_path / "always"
     for folder in (once, always):
         folder.mkdir()
-    with Workers(Cluster(workers=2), tmp_path / "dask") as workers:
+    said: list[str] = []
+    with Workers(Cluster(workers=2), tmp_path / "dask", say=said.append) as workers:
         found = dict(workers.stream(die, [(once, number, 1) for number in range(8)], at_once=2))
         assert sorted(map(str, found.values())) == [str(number) for number in range(8)]
+        assert [line for line in said if "1 of 2 worker processes died" in line and "--memory" in line] == said
+        assert len(said) == 1
         found = dict(workers.stream(die, [(always, number, 99) for number in range(8)], at_once=2))
     killer = found.pop((always, 3, 99))
     assert isinstance(killer, WorkersLostError)

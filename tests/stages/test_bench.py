@@ -150,6 +150,10 @@ def test_an_area_and_the_model_of_its_workspace(tmp_path: Path, monkeypatch):
     # 1.47 km x 1.56 km
     pixels = int(said.partition("Area:")[2].split()[0].replace(",", ""))
     assert pixels == pytest.approx(147.4 * 155.6, rel=0.01)
+    Path("elsewhere.yaml").write_text("aoi: fen.geojson\nworkspace: fen-wetmap\n")
+    code, said = verb("--recipe", "elsewhere.yaml", "--models", "unet", "--workers", "1")
+    assert code == 0
+    assert "forest (trained)" in said
 
 
 def a_forest() -> tuple[ModelCard, Payload]:

@@ -256,6 +256,10 @@ def test_where_memory_runs_short_blocks_shrink_before_workers_go() -> None:
         lay_out(least - 2**20, **given_)
     advised = int(caught.value.do.split("--memory ")[1].split("MiB")[0])
     assert lay_out(advised * 2**20, **given_).workers == 1
+    # what measuring took counts too: a process of its own beside the leading one
+    assert lay_out(900_000_000, **given_, measuring=900_000_000).workers == 1
+    with pytest.raises(UsageError, match="Mapping needs about"):
+        lay_out(899_999_999, **given_, measuring=900_000_000)
 
 
 @settings(deadline=None, max_examples=60)

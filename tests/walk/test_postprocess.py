@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import shapely
 from affine import Affine
 
 from tests.walk.conftest import Run, write_recipe
-from wetmap.cluster import Workers, handfuls
+from wetmap.cluster import Workers, handfuls, local
 from wetmap.errors import WetmapError
 from wetmap.ledger import Ledger
 from wetmap.mapping.patches import number_patches
@@ -123,6 +124,17 @@ def test_without_steps_the_keys_are_those_of_before(folder: Path) -> None:
         assert postprocess.final(context).path == predict.folder_of(context).path
         postprocess.run(context)
     assert not (folder / "space/stages/postprocess").exists()
+
+
+def test_with_a_bound_on_memory_steps_start_no_processes(
+    folder: Path, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker process needs for them, nobody has measured."""
+    recipe = load_recipe(folder / "recipe.yaml", {"cluster.workers": 2, "cluster.memory": "2GiB"})
+    monkeypatch.setattr(local, "start", lambda *_: pytest.fail("worker processes were started"))
+    with Workers(recipe.cluster, folder / "dask") as workers:
+        postprocess.run(replace(context, workers=workers))
+    assert postprocess.folder_of(context).complete
 
 
 class KilledError(BaseException):

@@ -97,6 +97,28 @@ def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path: Path, w
     assert "continues where it stopped" in wetmap("fetch", "--recipe", folder / "recipe.yaml", "--workers", "1").stderr
 
 
+def test_ctrl_c_while_worker_processes_are_being_made_prints_one_line(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "early"
+    shutil.copytree(small, folder)
+    for stage in ("predict", "mosaic", "report"):
+        shutil.rmtree(folder / "space/stages" / stage)
+    child = subprocess.Popen(
+        command("predict", "--recipe", folder / "recipe.yaml", "--workers", "2"),
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    while child.poll() is None and not psutil.Process(child.pid).children():
+        time.sleep(0.01)
+    time.sleep(0.5)  # it is importing libraries
+    os.killpg(os.getpgid(child.pid), signal.SIGINT)
+    said = child.communicate(timeout=20)[1]
+    assert child.returncode == 130, said
+    assert "the same command continues" in said
+    assert "Traceback" not in said
+
+
 def _alive(group: int) -> bool:
     try:
         os.killpg(group, 0)

@@ -36,8 +36,10 @@ def bench(
     names = [word.strip() for word in models.split(",") if word.strip()]
     if not names:
         raise UsageError("--models names no model.", do="Give names with commas, such as --models unet,vit, or all.")
-    root = workspace or (None if aoi is None else Path(f"{aoi.stem}-wetmap"))
-    known = _recipe(recipe, root, {"aoi": aoi, "cluster.workers": workers})
+    flags = {"aoi": aoi, "cluster.workers": workers}
+    named = None if recipe is None else _recipe(recipe, None, flags).workspace
+    root = workspace or named or (None if aoi is None else Path(f"{aoi.stem}-wetmap"))
+    known = _recipe(recipe, root, flags)
     with listening(as_json=as_json) as listener:
         from wetmap.stages import bench as stage
 

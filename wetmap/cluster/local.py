@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,8 +67,24 @@ def prepare(threads: int, *modules: str) -> None:
         from multiprocessing import forkserver, get_context
 
         get_context("forkserver").set_forkserver_preload([*PRELOADED, *modules])
-        with environment(**thread_limits(threads)):
+        with environment(**thread_limits(threads)), _deaf_to_ctrl_c():
             forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started here do not hear Ctrl-C, and this one not for that moment.
+
+    The one that leads ends the others; one that heard it while it imports libraries would fill the screen.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def start(scratch: Path, threads: int, count: int, at_once: int) -> LocalCrew:

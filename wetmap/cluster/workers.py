@@ -192,8 +192,16 @@ class Workers:
             self.rest()
         if self._local is None:
             self._local = local.start(self._scratch, self.threads, count, at_once)
-        call = Call(function, self.threads, at_once, None)
-        yield from through(self._local, call, items, count * (at_once + WAITING_PER_WORKER))
+        call, known = Call(function, self.threads, at_once, None), set(self._local.alive())
+        for found in through(self._local, call, items, count * (at_once + WAITING_PER_WORKER)):
+            there = set(self._local.alive())
+            if gone := known - there:
+                self._say(
+                    f"{len(gone)} of {count} worker processes died; others take their place, and their blocks are made "
+                    "again. If memory ran out, give --memory or fewer --workers."
+                )
+            known = there
+            yield found
 
     def _far_away(
         self, function: Callable[[Item], Result], items: Iterable[Item], at_once: int

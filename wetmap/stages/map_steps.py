@@ -15,7 +15,7 @@ from wetmap.geo import Block, Grid
 from wetmap.ledger import Entry
 from wetmap.mapping.postprocess import area_cm2
 from wetmap.stages import predict
-from wetmap.stages.context import BlockTask, Context, run_blocks
+from wetmap.stages.context import BlockTask, Context, Pace, run_blocks
 from wetmap.workspace import StageFolder, read_json, write_json
 
 #: Side of the blocks that are worked on and of the chunks on disk, pixels. It changes no pixel.
@@ -94,7 +94,9 @@ def every_block(context: Context, folder: StageFolder, blocks: list[Block], func
     Raises:
         TooManyFailuresError: One did.
     """
-    failed = [row for row in run_blocks(context, folder, blocks, function, work) if row.status == "failed"]
+    # with a bound on memory this process works alone: nobody has measured what a worker needs here
+    pace = Pace(workers=None if context.workers.memory is None else 1)
+    failed = [row for row in run_blocks(context, folder, blocks, function, work, pace) if row.status == "failed"]
     if failed:
         raise TooManyFailuresError(
             f"{len(failed)} of {len(blocks)} blocks of {folder.stage} failed, and none may; "

@@ -17,7 +17,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from wetmap.allocator import keep_freed_memory
+from wetmap.allocator import give_freed_memory_back, keep_freed_memory
 from wetmap.bundle import Bundle, Predictor, check_fits, load_bundle, load_predictor
 from wetmap.cube import Cube
 from wetmap.errors import BundleError
@@ -135,6 +135,8 @@ def run(context: Context) -> StageFolder:
             predict_plan.keep(folder, settled)
         _map_all(context, bundle, folder, point, settled)
         context.workers.rest()  # what follows needs the memory
+        _opened.cache_clear()  # one worker is this process
+        give_freed_memory_back()
     return folder
 
 
@@ -250,7 +252,7 @@ def _create(work: _Work, shape: tuple[int, int], classes: int) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _opened(work: _Work) -> _Open:
-    keep_freed_memory()
+    keep_freed_memory(one_arena=True)
     loaded = load_bundle(work.bundle)
     group = zarr.open_group(str(work.target), mode="r+")
     return _Open(

@@ -170,7 +170,7 @@ def _begun(
     asked_px = _side(context, bundle.card.geometry.tile)
     if context.workers.memory is None and settled.block_px != asked_px and footprint is None:
         context.listener.say(
-            f"This map was begun in blocks of {settled.block_px} px and goes on so (asked: {asked_px} px)."
+            f"This map was begun in blocks of {settled.block_px} px and goes on so (now it would be {asked_px})."
         )
     return _within_memory(context, bundle, point, settled, smallest_px=settled.block_px)
 
@@ -187,8 +187,10 @@ def _within_memory(
     footprint = settled.footprint or measure(context, bundle, settled, point)
     keep = kept_layers.keep_of(context.recipe)
     own = psutil.Process().memory_info().rss
+    measured_beside = share is None and settled.footprint is None
     layout = lay_out(
         memory,
+        measuring=own + footprint.base + footprint.tile if measured_beside else 0,
         # a worker in a job is measured against its own part
         main=own + LATER_BYTES if share is None else (footprint.resident or own) + DASK_BYTES,
         footprint=footprint,
@@ -213,6 +215,7 @@ def lay_out(
     most_workers: int,
     sides: range,
     block: Callable[[int], int],
+    measuring: int = 0,
 ) -> Layout:
     """The most workers that fit, and the largest blocks that so many can hold.
 
@@ -223,6 +226,7 @@ def lay_out(
         most_workers: Workers that were asked for.
         sides: Sides that a block may have, the largest first, pixels; whole tiles.
         block: What a block of a side holds, bytes.
+        measuring: What this process and the one that measured beside it held, bytes; 0 where nothing was measured.
 
     Raises:
         UsageError: One worker with the smallest block needs more.
@@ -232,7 +236,7 @@ def lay_out(
     for workers in range(most_workers, 0, -1):
         for side in sides:
             each = footprint.tile + AT_ONCE * block(side) - tile
-            needed = main + workers * each + (0 if workers == 1 else workers * footprint.base)
+            needed = max(main + workers * each + (0 if workers == 1 else workers * footprint.base), measuring)
             if needed <= memory:
                 return Layout(workers, side, needed)
     raise UsageError(
@@ -264,7 +268,7 @@ def _measure_here(cube_path: Path, bundle: Path, options: dict[str, Any], keep: 
 
     process = psutil.Process()
     with limited_threads(options["threads"]):
-        keep_freed_memory()
+        keep_freed_memory(one_arena=True)
         torch.zeros(1)
         cube = Cube.open(cube_path)
         before, own = process.memory_info().rss, process.memory_full_info().uss
