@@ -21,9 +21,9 @@ from wetmap.workspace import spreadsheet_cell, write_bytes
 
 #: What the figures are, in the last column of every row.
 BASIS = "pixel count, not an estimate"
-#: Areas are added as whole numbers of this part of a square metre: the same sum in any order, off by thousandths of
-#: a square metre in a hundred million pixels.
-PART_OF_M2 = 2**20
+#: Areas are added as whole numbers, a pixel about two to this power, which gives one sum in any order, to 13 digits;
+#: and a window of 512 x 512 pixels stays below two to the power of 63.
+PIXEL_BITS = 43
 #: Side of the windows in which the map is counted, pixels.
 WINDOW_PX = 512
 
@@ -59,15 +59,16 @@ def count_areas(
     """
     pixels = dict.fromkeys((item.code for item in classes), 0)
     parts = dict.fromkeys(pixels, 0)
+    per_m2 = 2.0 ** (PIXEL_BITS - math.ceil(2 * math.log2(grid.res_m)))
     for block in grid.blocks(WINDOW_PX):
         codes = np.asarray(read_classes(block))
-        area = np.rint(PART_OF_M2 * grid.pixel_area_m2(block)).astype(np.int64)
+        area = np.rint(per_m2 * grid.pixel_area_m2(block)).astype(np.int64)
         for code in np.unique(codes).tolist():
             if code in pixels:
                 here = codes == code
                 pixels[code] += int(np.count_nonzero(here))
                 parts[code] += int(area[here].sum())
-    hectares = {code: value / (PART_OF_M2 * 10_000) for code, value in parts.items()}
+    hectares = {code: value / per_m2 / 1e4 for code, value in parts.items()}
     total = math.fsum(hectares.values())
     return tuple(
         AreaRow(
