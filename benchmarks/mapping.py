@@ -63,7 +63,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--small-side", type=int, default=2_000, help="memory: side of the small square, pixels")
     parser.add_argument("--large-side", type=int, default=20_000, help="memory: side of the large square, pixels")
     parser.add_argument("--memory", help="memory: the bound given to predict, such as 2GiB [default: none]")
-    parser.add_argument("--map-side", type=int, default=2_048, help="pipeline, workers: side of the map, pixels")
+    parser.add_argument("--map-side", type=int, default=4_096, help="pipeline, workers: side of the map, pixels")
     parser.add_argument("--map-models", default="wetmapformer-window,wetmapformer", help="pipeline, workers: networks")
     parser.add_argument("--turns", type=int, default=2, help="pipeline, workers: runs, of which the best counts")
     parser.add_argument("--folder", type=Path, help="where rasters and workspaces are made [default: a temporary one]")
