@@ -97,18 +97,23 @@ def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path: Path, w
     assert "continues where it stopped" in wetmap("fetch", "--recipe", folder / "recipe.yaml", "--workers", "1").stderr
 
 
-def test_ctrl_c_while_worker_processes_are_being_made_prints_one_line(small: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "early"
+def begin_to_map(small: Path, folder: Path) -> subprocess.Popen[str]:
+    """The map of a copy of a finished run, made once more by two workers in a process group of their own."""
     shutil.copytree(small, folder)
     for stage in ("predict", "mosaic", "report"):
         shutil.rmtree(folder / "space/stages" / stage)
-    child = subprocess.Popen(
+    return subprocess.Popen(
         command("predict", "--recipe", folder / "recipe.yaml", "--workers", "2"),
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
+
+
+def test_ctrl_c_while_worker_processes_are_being_made_prints_one_line(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "early"
+    child = begin_to_map(small, folder)
     while child.poll() is None and not psutil.Process(child.pid).children():
         time.sleep(0.01)
     time.sleep(0.5)  # it is importing libraries
@@ -136,15 +141,7 @@ def worker_processes(parent: int) -> list[psutil.Process]:
 
 def test_a_killed_worker_loses_its_block_and_no_more(small: Path, tmp_path: Path) -> None:
     folder = tmp_path / "lost"
-    shutil.copytree(small, folder)
-    for stage in ("predict", "mosaic", "report"):
-        shutil.rmtree(folder / "space/stages" / stage)
-    child = subprocess.Popen(
-        command("predict", "--recipe", folder / "recipe.yaml", "--workers", "2"),
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    child = begin_to_map(small, folder)
     killed = 0
     while child.poll() is None and not killed:
         ledger = list((folder / "space/stages").glob("predict/*/ledger/*.jsonl"))
